@@ -1,0 +1,181 @@
+"""Write a dataset that ships with the book: Minari files repacked small, a card, and its SHA-256.
+
+For: the `make_*.py` scripts beside this file. Not for: reading data (that is `offrl_nb.load`).
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium as gym
+import h5py
+import minari
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+
+HERE = Path(__file__).parent
+
+
+def play(act: Callable, env_id: str, episodes: int, first_start: int) -> list[EpisodeBuffer]:
+    """Play whole episodes side by side and log them.
+
+    act: observations [n, obs_dim] of the n episodes still running, and their numbers [n] -> actions in the
+        environment's own scale.
+    """
+    envs = [gym.make(env_id) for _ in range(episodes)]
+    obs = [[env.reset(seed=first_start + i)[0]] for i, env in enumerate(envs)]
+    steps: list[list] = [[] for _ in envs]
+    running = np.arange(episodes)
+    while len(running):
+        actions = act(np.stack([obs[i][-1] for i in running]), running)
+        ended = np.zeros(len(running), bool)
+        for k, i in enumerate(running):
+            following, reward, terminated, truncated, _ = envs[i].step(actions[k])
+            obs[i].append(following)
+            steps[i].append((actions[k], reward, terminated, truncated))
+            ended[k] = terminated or truncated
+        running = running[~ended]
+    return [episode(obs[i], *zip(*steps[i], strict=True)) for i in range(episodes)]
+
+
+def episode(obs, action, reward, terminated, truncated) -> EpisodeBuffer:
+    """One Minari episode: T + 1 observations and T of everything else, floats in 32 bits."""
+    return EpisodeBuffer(
+        observations=np.asarray(obs, np.float32),
+        actions=np.asarray(action),
+        rewards=np.asarray(reward, np.float32),
+        terminations=np.asarray(terminated, bool),
+        truncations=np.asarray(truncated, bool),
+    )
+
+
+def total(buffers: list[EpisodeBuffer]) -> np.ndarray:
+    """Undiscounted return of every episode."""
+    return np.array([buffer.rewards.sum() for buffer in buffers])
+
+
+def write(
+    dataset_id: str,
+    buffers: list[EpisodeBuffer],
+    env_id: str,
+    reference: tuple[float, float],
+    story: str,
+    script: str,
+) -> None:
+    """Store a dataset with its card in data/ and enter its hashes into SHA256SUMS; all or nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MINARI_DATASETS_PATH"] = folder
+        minari.create_dataset_from_buffers(
+            dataset_id,
+            buffers,
+            env=env_id,
+            eval_env=env_id,
+            author="The authors of Offline RL in Notebooks",
+            algorithm_name=script,
+            description=" ".join(story.split()),
+            ref_min_score=float(reference[0]),
+            ref_max_score=float(reference[1]),
+        )
+        made = Path(folder) / dataset_id
+        repack(made / "data" / "main_data.hdf5")
+        final = HERE / dataset_id
+        shutil.rmtree(final, ignore_errors=True)
+        shutil.copytree(made, final)
+    hashes = {f.relative_to(HERE).as_posix(): sha256(f) for f in sorted((final / "data").iterdir())}
+    (final / "README.md").write_text(
+        card(dataset_id, buffers, env_id, reference, story, script, hashes)
+    )
+    enter(hashes)
+    returns = total(buffers)
+    print(
+        f"{dataset_id}: {len(buffers)} episodes, return {returns.mean():.1f} ± {returns.std():.1f}",
+        flush=True,
+    )
+
+
+def repack(file: Path) -> None:
+    """Copy without chunks: Minari's default chunking costs 16 kB an episode, whatever its length."""
+    small = file.with_suffix(".small")
+    with h5py.File(file) as source, h5py.File(small, "w", track_order=True) as target:
+
+        def copy(name, item):
+            new = (
+                target.create_dataset(name, data=item[()])
+                if isinstance(item, h5py.Dataset)
+                else target.require_group(name)
+            )
+            for key, value in item.attrs.items():
+                new.attrs[key] = value
+
+        for number in range(len(source)):  # in the order of time, not of the alphabet
+            group = source[f"episode_{number}"]
+            copy(group.name, group)
+            group.visititems(lambda name, item, group=group: copy(f"{group.name}/{name}", item))
+    small.replace(file)
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def enter(hashes: dict[str, str]) -> None:
+    sums = HERE / "SHA256SUMS"
+    lines = sums.read_text().splitlines() if sums.exists() else []
+    known = {line.split()[1]: line.split()[0] for line in lines} | hashes
+    sums.write_text("".join(f"{value}  {name}\n" for name, value in sorted(known.items())))
+
+
+def card(dataset_id, buffers, env_id, reference, story, script, hashes) -> str:
+    """The dataset's README: what it is, how it was made, what is in it."""
+    returns, lengths = total(buffers), np.array([len(buffer.rewards) for buffer in buffers])
+    obs = np.concatenate([buffer.observations[:-1] for buffer in buffers])
+    action = np.concatenate([buffer.actions for buffer in buffers])
+    quantiles = ", ".join(f"{q:.0f}" for q in np.percentile(returns, [0, 10, 50, 90, 100]))
+    counts, edges = np.histogram(returns, bins=10)
+    bars = "\n".join(
+        f"{low:8.0f} .. {high:8.0f}  {'#' * int(np.ceil(40 * n / counts.max()))} {n}"
+        for low, high, n in zip(edges, edges[1:], counts, strict=False)
+    )
+    if action.ndim == 1:
+        covered = "share of each action " + ", ".join(
+            f"{share:.2f}" for share in np.bincount(action) / len(action)
+        )
+    else:
+        covered = f"standard deviation of the action {action.std(0).round(2).tolist()}"
+    span = ", ".join(
+        f"[{low:.2f}, {high:.2f}]" for low, high in zip(obs.min(0), obs.max(0), strict=True)
+    )
+    ends = sum(bool(buffer.terminations[-1]) for buffer in buffers)
+    return f"""# {dataset_id}
+
+{" ".join(story.split())}
+
+| | |
+|---|---|
+| environment | `{env_id}` |
+| episodes, transitions | {len(buffers)}, {len(action):,} |
+| episode length | {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f} |
+| episodes that end by termination, by truncation | {ends}, {len(buffers) - ends} |
+| return: mean ± standard deviation between episodes | {returns.mean():.1f} ± {returns.std():.1f} |
+| return: minimum, 10 %, median, 90 %, maximum | {quantiles} |
+| observations span | {span} |
+| actions | {covered} |
+| reference returns (score 0, score 100), measured | {reference[0]:.1f}, {reference[1]:.1f} |
+| made by | `data/{script}` |
+| licence | CC BY 4.0 |
+
+Returns, episodes per bin:
+
+```
+{bars}
+```
+
+SHA-256:
+
+```
+{chr(10).join(f"{value}  {name}" for name, value in hashes.items())}
+```
+"""

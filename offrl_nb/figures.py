@@ -1,0 +1,89 @@
+"""One house style for every figure: colours that colour-blind readers can tell apart, direct labels.
+
+For: curves with an interval and all seeds as points. Not for: figures that make one chapter's own point.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from offrl_nb.evaluate import interval
+
+# Okabe and Ito's palette without its yellow, which is too light for lines on white.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+GREY = "#666666"
+
+
+def house_style() -> None:
+    """Set the book's look: white background (also in dark mode), light grid, no box, readable at phone width."""
+    sns.set_theme(
+        style="whitegrid",
+        palette=COLOURS,
+        rc={
+            "figure.figsize": (7, 3.6),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "grid.color": "#E5E5E5",
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "savefig.facecolor": "white",
+        },
+    )
+
+
+def curve(
+    ax: Axes, log: pd.DataFrame, column: str = "return", label: str = "", colour: str | None = None
+) -> None:
+    """Mean over seeds against the update, with a band (95 % bootstrap interval) and a thin line for each seed."""
+    values = log.dropna(subset=[column]).pivot(index="step", columns="seed", values=column)
+    (line,) = ax.plot(values.index, values.mean(axis=1), label=label, color=colour)
+    bands = np.array([interval(row, draws=1000) for row in values.to_numpy()])
+    ax.fill_between(
+        values.index, bands[:, 0], bands[:, 1], color=line.get_color(), alpha=0.2, linewidth=0
+    )
+    ax.plot(values.index, values, color=line.get_color(), alpha=0.3, linewidth=0.7)
+    ax.set_xlabel("update")
+
+
+def points(ax: Axes, results: dict[str, np.ndarray], colours: list[str] | None = None) -> None:
+    """One row for each result: every seed as a dot, the mean as a bar, its 95 % bootstrap interval as a line."""
+    for row, values in enumerate(results.values()):
+        colour = (colours or COLOURS)[row % len(colours or COLOURS)]
+        spread = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0]
+        ax.plot(values, row + np.asarray(spread), "o", color=colour, markersize=5, alpha=0.6)
+        ax.plot(interval(values), [row, row], color=colour, linewidth=2)
+        ax.plot(np.mean(values), row, "|", color=colour, markersize=18, markeredgewidth=3)
+    ax.set_yticks(range(len(results)), list(results))
+    ax.set_ylim(len(results) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
+def reference(ax: Axes, value: float, label: str, vertical: bool = False) -> None:
+    """A dashed line that says what a value means, labelled on the line itself."""
+    if vertical:
+        ax.axvline(value, color=GREY, linestyle="--", linewidth=1)
+        where, at, offset = ("data", "axes fraction"), (value, 0.02), (3, 0)
+    else:
+        ax.axhline(value, color=GREY, linestyle="--", linewidth=1)
+        where, at, offset = ("axes fraction", "data"), (0.995, value), (0, 3)
+    align = {"ha": "left", "rotation": 90} if vertical else {"ha": "right"}
+    ax.annotate(
+        label, at, offset, where, "offset points", color=GREY, fontsize=8, va="bottom", **align
+    )
+
+
+def legend(ax: Axes, **options) -> None:
+    """A legend below the axes, where it covers no curve."""
+    ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=options.pop("ncols", 3), **options
+    )
+
+
+__all__ = ["COLOURS", "GREY", "curve", "house_style", "legend", "plt", "points", "reference"]
