@@ -38,12 +38,15 @@ def play(act: Callable, env_id: str, episodes: int, first_start: int) -> list[Ep
             steps[i].append((actions[k], reward, terminated, truncated))
             ended[k] = terminated or truncated
         running = running[~ended]
-    return [episode(obs[i], *zip(*steps[i], strict=True)) for i in range(episodes)]
+    return [
+        episode(obs[i], *zip(*steps[i], strict=True), seed=first_start + i) for i in range(episodes)
+    ]
 
 
-def episode(obs, action, reward, terminated, truncated) -> EpisodeBuffer:
+def episode(obs, action, reward, terminated, truncated, seed=None) -> EpisodeBuffer:
     """One Minari episode: T + 1 observations and T of everything else, floats in 32 bits."""
     return EpisodeBuffer(
+        seed=seed,  # env.reset(seed=...) leads to the same start
         observations=np.asarray(obs, np.float32),
         actions=np.asarray(action),
         rewards=np.asarray(reward, np.float32),
@@ -148,6 +151,8 @@ def card(dataset_id, buffers, env_id, reference, story, script, hashes) -> str:
     span = ", ".join(
         f"[{low:.2f}, {high:.2f}]" for low, high in zip(obs.min(0), obs.max(0), strict=True)
     )
+    seeds = [buffer.seed for buffer in buffers]
+    starts = "not stored" if None in seeds else "`reset(seed)` with the seed stored in each episode"
     ends = sum(bool(buffer.terminations[-1]) for buffer in buffers)
     return f"""# {dataset_id}
 
@@ -164,6 +169,7 @@ def card(dataset_id, buffers, env_id, reference, story, script, hashes) -> str:
 | observations span | {span} |
 | actions | {covered} |
 | reference returns (score 0, score 100), measured | {reference[0]:.1f}, {reference[1]:.1f} |
+| starts | {starts} |
 | made by | `data/{script}` |
 | licence | CC BY 4.0 |
 

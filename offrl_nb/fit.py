@@ -110,14 +110,14 @@ def fit(
     seeds = list(seeds)
     evaluate_at = _spaced(updates, evaluations) if evaluate else set()
     record_at = _spaced(updates, records) | evaluate_at
-    sums, counted, rows, evaluating = defaultdict(float), 0, [], 0.0
+    sums, counted, rows, evaluating, done = defaultdict(float), 0, [], 0.0, 0
     began = time.perf_counter()
     with _Bar(updates, name) as bar:
         try:
             for step in range(1, updates + 1):
                 for key, value in update(step).items():
                     sums[key] = sums[key] + value.detach()
-                counted += 1
+                counted, done = counted + 1, step
                 bar.advance()
                 if step not in record_at:
                     continue
@@ -133,9 +133,9 @@ def fit(
         except KeyboardInterrupt:
             bar.note = "; stopped by hand, what was logged is kept"
         seconds = time.perf_counter() - began
-        bar.finish(_summary(name, len(seeds), bar.bar.n, seconds, evaluating))
+        bar.finish(_summary(name, len(seeds), done, seconds, evaluating))
     log = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["step", "seed"])
-    log.attrs |= {"seconds": seconds, "evaluation_seconds": evaluating, "updates": bar.bar.n}
+    log.attrs |= {"seconds": seconds, "evaluation_seconds": evaluating, "updates": done}
     return log
 
 

@@ -1,0 +1,44 @@
+"""Shared by all tests: one thread, and small datasets made on the spot."""
+
+import numpy as np
+import pytest
+import torch
+
+import offrl_nb
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_minari_folder(tmp_path, monkeypatch):
+    """No test reads or writes the user's own Minari folder."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+
+def arrays(rows=60, episodes=6, discrete=False, seed=0):
+    """Keyword arguments for `from_arrays`: random transitions that chain within each episode."""
+    generator = np.random.default_rng(seed)
+    length = rows // episodes
+    path = generator.standard_normal((episodes, length + 1, 3))
+    last = np.tile(np.arange(length) == length - 1, episodes)
+    return {
+        "obs": path[:, :-1].reshape(-1, 3),
+        "action": generator.integers(3, size=rows)
+        if discrete
+        else generator.uniform(-1, 1, (rows, 2)),
+        "reward": generator.standard_normal(rows),
+        "next_obs": path[:, 1:].reshape(-1, 3),
+        "terminated": last & (np.arange(rows) // length % 2 == 0),
+        "truncated": last & (np.arange(rows) // length % 2 == 1),
+        "episode": np.repeat(np.arange(episodes), length),
+    }
+
+
+@pytest.fixture
+def continuous():
+    return offrl_nb.from_arrays(**arrays())
+
+
+@pytest.fixture
+def discrete():
+    return offrl_nb.from_arrays(**arrays(discrete=True))

@@ -1,0 +1,375 @@
+"""Datasets: what load finds, what a Dataset computes, and one clear sentence for whatever is wrong."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import gymnasium as gym
+import h5py
+import minari
+import numpy as np
+import pytest
+import torch
+from conftest import arrays
+from minari.data_collector import EpisodeBuffer
+
+import offrl_nb
+from offrl_nb import data as data_module
+from offrl_nb.data import (
+    SHIPPED,
+    DataError,
+    from_arrays,
+    load,
+    scale_action,
+    shipped_ids,
+    unscale_action,
+)
+
+CARDS = [
+    "cartpole/mixed-v0",
+    *(f"pendulum/{k}-v0" for k in ("random", "replay", "medium", "narrow", "mixed", "covered")),
+]
+
+
+def one_sentence(error) -> str:
+    """The message, which must be one line without a machine's traceback in it."""
+    message = str(error.value)
+    assert "\n" not in message and len(message) < 700, message
+    return message
+
+
+# What ships
+
+
+@pytest.mark.parametrize("dataset_id", CARDS)
+def test_shipped_dataset_matches_its_card(dataset_id):
+    dataset = load(dataset_id)
+    card = (SHIPPED / dataset_id / "README.md").read_text()
+    returns = dataset.returns()
+    assert f"{len(returns)}, {len(dataset):,}" in card
+    assert f"{returns.mean():.1f} ± {returns.std():.1f}" in card
+    assert f"{dataset.reference[0]:.1f}, {dataset.reference[1]:.1f}" in card
+    for file in (SHIPPED / dataset_id / "data").iterdir():
+        assert hashlib.sha256(file.read_bytes()).hexdigest() in card
+    assert dataset.env.id in ("Pendulum-v1", "CartPole-v1")
+
+
+def test_everything_shipped_has_a_card_and_a_hash_and_stays_small():
+    assert shipped_ids() == sorted(CARDS)
+    files = [f for f in SHIPPED.rglob("*") if f.is_file() and f.suffix != ".py"]
+    assert sum(f.stat().st_size for f in files) < 26e6
+    assert sum(len(load(i).returns()) for i in CARDS) <= 5000
+    listed = {
+        line.split()[1]: line.split()[0]
+        for line in (SHIPPED / "SHA256SUMS").read_text().splitlines()
+    }
+    present = {
+        f.relative_to(SHIPPED).as_posix() for i in CARDS for f in (SHIPPED / i / "data").iterdir()
+    }
+    assert set(listed) == present
+
+
+@pytest.mark.parametrize("dataset_id", CARDS)
+def test_transitions_chain_inside_an_episode_and_never_across(dataset_id):
+    d = load(dataset_id)
+    inside = d.episode[1:] == d.episode[:-1]
+    assert torch.equal(d.next_obs[:-1][inside], d.obs[1:][inside])
+    ends = d.terminated | d.truncated
+    assert torch.equal(torch.nonzero(~inside).flatten(), torch.nonzero(ends[:-1]).flatten())
+    assert not torch.equal(d.next_obs[:-1][~inside], d.obs[1:][~inside])
+    assert bool(ends[-1])
+
+
+def test_minari_itself_reads_what_we_ship(monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(SHIPPED))
+    dataset = minari.load_dataset("pendulum/narrow-v0")
+    assert dataset.total_episodes == 50 and dataset.total_steps == 10_000
+    assert dataset.recover_environment().spec.id == "Pendulum-v1"
+    assert dataset[0].observations.dtype == np.float32
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_cartpole_is_made_again(tmp_path, monkeypatch):
+    """The same starts and nearly the same returns; other processors may round another last digit."""
+    monkeypatch.syspath_prepend(str(SHIPPED))
+    import make_cartpole
+    import shipping
+
+    monkeypatch.setattr(shipping, "HERE", tmp_path)
+    make_cartpole.main()
+    shipped = load("cartpole/mixed-v0")
+    monkeypatch.setattr(data_module, "SHIPPED", tmp_path)
+    again = load("cartpole/mixed-v0")
+    assert len(again.returns()) == len(shipped.returns())
+    assert torch.allclose(again.obs[:5], shipped.obs[:5], atol=1e-5)
+    assert abs(again.returns().mean() - shipped.returns().mean()) < 5
+
+
+# What a Dataset computes
+
+
+def test_returns_lengths_select_and_score(continuous):
+    wanted = continuous.reward.view(6, 10).double().sum(1).numpy()
+    assert np.allclose(continuous.returns(), wanted) and (continuous.lengths() == 10).all()
+    part = continuous.select([4, 1])
+    assert np.allclose(part.returns(), wanted[[1, 4]])  # the order of the log
+    assert part.episode.unique().tolist() == [0, 1]
+    with pytest.raises(DataError, match="no transition is left"):
+        continuous.select([99])
+    with pytest.raises(DataError, match="no reference"):
+        continuous.score(0.0)
+    pendulum = load("pendulum/narrow-v0")
+    assert np.allclose(pendulum.score(pendulum.reference), [0, 100])
+
+
+def test_rows_are_the_logged_transitions(continuous, discrete):
+    index = torch.tensor([[0, 59], [9, 10]])
+    for dataset in (continuous, discrete):
+        batch = dataset.rows(index)
+        assert torch.equal(batch.obs, dataset.obs[index])
+        assert torch.equal(batch.next_obs, dataset.next_obs[index])
+        assert torch.equal(batch.action, dataset.action[index])
+        assert torch.equal(batch.reward, dataset.reward[index])
+        assert torch.equal(batch.terminated.bool(), dataset.terminated[index])
+    assert discrete.rows(index).action.dtype == torch.int64
+
+
+def test_a_truncated_step_still_bootstraps(continuous):
+    batch = continuous.rows(torch.nonzero(continuous.truncated).T)
+    assert (batch.terminated == 0).all()
+
+
+def test_batches_draw_every_row_equally_often(continuous):
+    streams = offrl_nb.Streams(3)
+    drawn = torch.stack(
+        [next(b).reward for b in [continuous.batches(50, streams)] for _ in range(600)], 1
+    )
+    for seed in range(3):
+        counts = torch.unique(drawn[seed], return_counts=True)[1].double()
+        expected = counts.sum() / len(continuous)
+        assert len(counts) == len(continuous)
+        assert ((counts - expected) ** 2 / expected).sum() < 59 + 5 * (2 * 59) ** 0.5  # chi-squared
+
+
+def test_action_scaling_is_its_own_inverse():
+    space = gym.spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 10.0]), dtype=np.float64)
+    assert np.allclose(scale_action(np.array([[-2.0, 10.0], [0.0, 5.0]]), space), [[-1, 1], [0, 0]])
+    action = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    assert np.allclose(scale_action(unscale_action(action, space), space), action)
+    endless = gym.spaces.Box(-np.inf, np.inf, (2,))
+    assert scale_action(action, endless) is action and unscale_action(action, endless) is action
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("bad", ["obs", "action", "reward", "next_obs"])
+def test_nan_is_named_with_its_row(bad):
+    columns = arrays()
+    columns[bad][17] = np.nan
+    with pytest.raises(DataError) as error:
+        from_arrays(**columns)
+    assert f"{bad} is NaN or infinite in 1 rows (first: row 17, episode 1)" in one_sentence(error)
+
+
+def test_wrong_shapes_are_named():
+    for column, value in [
+        ("obs", np.zeros((60, 3, 1))),
+        ("action", np.zeros((59, 2))),
+        ("reward", np.zeros((60, 1))),
+        ("terminated", np.zeros(10)),
+    ]:
+        with pytest.raises(DataError) as error:
+            from_arrays(**(arrays() | {column: value}))
+        assert "shape" in one_sentence(error)
+    with pytest.raises(DataError) as error:
+        from_arrays(**(arrays() | {"next_obs": np.zeros((60, 4))}))
+    assert "differ in shape" in one_sentence(error)
+    with pytest.raises(DataError):
+        from_arrays(**{key: value[:0] for key, value in arrays().items()})
+
+
+def test_actions_out_of_bounds_and_scattered_episodes():
+    with pytest.raises(DataError) as error:
+        from_arrays(**(arrays() | {"action": np.full((60, 2), 1.5)}))
+    assert "60 actions lie outside the action space" in one_sentence(error)
+    with pytest.raises(DataError, match="outside"):
+        from_arrays(**arrays(discrete=True), action_space=gym.spaces.Discrete(2))
+    with pytest.raises(DataError) as error:
+        from_arrays(**(arrays() | {"episode": np.arange(60) % 6}))
+    assert "do not stand together" in one_sentence(error)
+
+
+@pytest.mark.parametrize("dataset_id", ["narrow", "pendulum/narrow", "x/narrow-v0 ", ""])
+def test_malformed_id(dataset_id):
+    with pytest.raises(DataError) as error:
+        load(dataset_id)
+    assert "is not a Minari id" in one_sentence(error) and "pendulum/narrow-v0" in str(error.value)
+
+
+@pytest.fixture
+def damaged(tmp_path, monkeypatch):
+    """A copy of the shipped data that may be damaged; returns the path of one file."""
+    copy = tmp_path / "shipped"
+    shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(data_module, "SHIPPED", copy)
+    return copy / "pendulum" / "narrow-v0" / "data" / "main_data.hdf5"
+
+
+def test_an_altered_byte_in_a_shipped_file(damaged):
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        load("pendulum/narrow-v0")
+    message = one_sentence(error)
+    assert "main_data.hdf5 does not match its SHA-256" in message and "git checkout" in message
+
+
+def test_a_truncated_or_missing_shipped_file(damaged):
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    with pytest.raises(DataError, match="SHA-256"):
+        load("pendulum/narrow-v0")
+    damaged.unlink()
+    with pytest.raises(DataError) as error:
+        load("pendulum/narrow-v0")
+    one_sentence(error)
+
+
+def local_copy(dataset_id: str) -> Path:
+    """Copy a shipped dataset into the (test's own) local Minari folder."""
+    target = Path(os.environ["MINARI_DATASETS_PATH"]) / dataset_id
+    shutil.copytree(SHIPPED / dataset_id, target)
+    return target / "data" / "main_data.hdf5"
+
+
+def test_a_truncated_local_file():
+    file = local_copy("pendulum/narrow-v0")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(DataError) as error:
+        load("pendulum/narrow-v0")
+    assert "is damaged and cannot be read" in one_sentence(error)
+
+
+def test_local_comes_before_shipped_and_bad_contents_are_refused():
+    file = local_copy("pendulum/narrow-v0")
+    assert len(load("pendulum/narrow-v0")) == 10_000
+    with h5py.File(file, "a") as content:
+        content["episode_3/rewards"][5] = np.nan
+    with pytest.raises(DataError) as error:
+        load("pendulum/narrow-v0")
+    assert "reward is NaN" in one_sentence(error) and "row 605, episode 3" in str(error.value)
+    with h5py.File(file, "a") as content:
+        rewards = content["episode_2/rewards"][:-1]
+        del content["episode_2/rewards"]
+        content["episode_2/rewards"] = rewards
+    with pytest.raises(DataError) as error:
+        load("pendulum/narrow-v0")
+    assert "episode 2 has 201 observations, 200 actions and 199 rewards" in one_sentence(error)
+
+
+# The remote, played by a folder
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A Minari remote that is a folder; `remote.broken` makes it fail as a network does."""
+    from minari.storage.remotes import _registry as registry  # private: pinned in requirements.txt
+    from minari.storage.remotes import cloud_storage, get_cloud_storage
+
+    root = tmp_path / "remote"
+    root.mkdir()
+
+    class Folder(cloud_storage.CloudStorage):
+        broken = killed = False
+
+        def __init__(self, *args, **kwargs):
+            if Folder.broken:
+                raise ConnectionError("no route to host")
+
+        def list_datasets(self, prefix=None):
+            ids = (p.parent.parent.relative_to(root) for p in root.glob("**/data/metadata.json"))
+            return [i.as_posix() for i in ids if i.as_posix().startswith(prefix or "")]
+
+        def get_dataset_metadata(self, dataset_id):
+            return json.loads((root / dataset_id / "data" / "metadata.json").read_text())
+
+        def download_dataset(self, dataset_id, path):
+            target = Path(path) / dataset_id
+            shutil.copytree(root / dataset_id, target)
+            if Folder.killed:
+                (target / "data" / "main_data.hdf5").write_bytes(b"half")
+                raise KeyboardInterrupt
+
+        def list_namespaces(self):
+            return [p.name for p in root.iterdir()]
+
+        def download_namespace_metadata(self, namespace, path):
+            (Path(path) / namespace / "namespace_metadata.json").write_text("{}")
+
+        def upload_dataset(self, *args):
+            raise NotImplementedError
+
+        def upload_namespace(self, *args):
+            raise NotImplementedError
+
+    assert callable(get_cloud_storage)
+    monkeypatch.setitem(registry, "folder", lambda: Folder)
+    monkeypatch.setenv("MINARI_REMOTE", "folder://here")
+    minari.create_dataset_from_buffers(
+        "toy/walk-v0",
+        [
+            EpisodeBuffer(
+                observations={"where": np.ones((4, 2)), "goal": np.zeros((4, 1))},
+                actions=np.full((3, 1), 5.0),
+                rewards=[1.0, 2.0, 3.0],
+                terminations=[False, False, True],
+                truncations=[False] * 3,
+            )
+        ],
+        action_space=gym.spaces.Box(0, 10, (1,), np.float64),
+        observation_space=gym.spaces.Dict(
+            goal=gym.spaces.Box(-1, 1, (1,), np.float64),
+            where=gym.spaces.Box(-1, 1, (2,), np.float64),
+        ),
+    )
+    local = Path(os.environ["MINARI_DATASETS_PATH"])
+    shutil.move(local / "toy", root / "toy")
+    return Folder
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_remote_dataset_is_fetched_flattened_and_kept(remote):
+    dataset = load("toy/walk-v0")
+    assert len(dataset) == 3 and dataset.obs_dim == 3 and dataset.returns().tolist() == [6.0]
+    assert (dataset.action == 0).all()  # 5 of [0, 10], scaled
+    assert dataset.obs[0].tolist() == [0, 1, 1]  # the order of the space: goal, where
+    remote.broken = True
+    assert len(load("toy/walk-v0")) == 3  # from the local folder now
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_unknown_id_and_no_network(remote):
+    with pytest.raises(DataError) as error:
+        load("pendulum/narow-v0")
+    message = one_sentence(error)
+    assert "does not have pendulum/narow-v0" in message
+    assert "did you mean pendulum/narrow-v0?" in message
+    remote.broken = True
+    with pytest.raises(DataError) as error:
+        load("mujoco/hopper/medium-v0")
+    assert "could not be reached" in one_sentence(error)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_killed_download_leaves_nothing_half_written(remote):
+    remote.killed = True
+    with pytest.raises(KeyboardInterrupt):
+        load("toy/walk-v0")
+    local = Path(os.environ["MINARI_DATASETS_PATH"])
+    assert not list(local.rglob("main_data.hdf5"))
+    assert os.environ["MINARI_DATASETS_PATH"] == str(local)
+    remote.killed = False
+    assert len(load("toy/walk-v0")) == 3

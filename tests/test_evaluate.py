@@ -1,0 +1,112 @@
+"""Rollouts that count every episode once, and intervals that mean what they say."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import offrl_nb
+from offrl_nb.evaluate import (
+    best,
+    difference,
+    evaluator,
+    interval,
+    last,
+    make_envs,
+    rollout,
+    summary,
+)
+
+
+class Countdown(gym.Env):
+    """Episode length = 1 + seed % 7, reward 1 a step; an episode that goes on after its end pays 1000."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+    action_space = gym.spaces.Box(-3.0, 1.0, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 1 + (seed if seed is not None else 500) % 7
+        self.over = False
+        return np.array([self.left], np.float64), {}
+
+    def step(self, action):
+        reward, self.left = 1000.0 if self.over else 1.0, self.left - 1
+        self.over, self.last_action = self.left == 0, action
+        return np.array([self.left], np.float64), reward, self.over, False, {}
+
+
+gym.register("Countdown-v0", Countdown, disable_env_checker=True)
+
+
+def test_every_episode_is_played_once_whatever_its_length():
+    envs = make_envs("Countdown-v0", 3 * 7)
+    played = rollout(
+        lambda obs: torch.zeros(*obs.shape[:2], 1), envs, 3, first_start=0, record=True
+    )
+    assert played.lengths.tolist() == [[1, 2, 3, 4, 5, 6, 7]] * 3
+    assert (played.returns == played.lengths).all()  # no reward of a second episode, none twice
+    assert played.alive.sum(0).tolist() == played.lengths.tolist()
+    assert played.obs.shape == (7, 3, 7, 1) and played.action.shape == (7, 3, 7, 1)
+    again = rollout(lambda obs: torch.zeros(*obs.shape[:2], 1), envs, 3, first_start=0)
+    assert (again.returns == played.returns).all()
+
+
+def test_actions_are_scaled_to_the_environment_and_seeds_get_their_own():
+    envs = make_envs("Countdown-v0", 2)
+    rollout(lambda obs: torch.tensor([[[-1.0]], [[1.0]]]), envs, 2, first_start=0)
+    assert [env.unwrapped.last_action.item() for env in envs.envs] == [-3.0, 1.0]
+
+
+def test_every_seed_meets_the_same_starts():
+    envs = make_envs("Pendulum-v1", 6)
+    played = rollout(lambda obs: torch.zeros(*obs.shape[:2], 1), envs, 3, record=True)
+    assert (played.obs[0, 0] == played.obs[0, 1]).all() and (
+        played.returns[0] == played.returns[2]
+    ).all()
+    assert (played.obs[0, 0, 0] != played.obs[0, 0, 1]).any()
+    assert played.lengths.tolist() == [[200, 200]] * 3
+
+
+def test_replaying_the_logged_actions_from_the_logged_starts_leads_through_the_logged_states():
+    data = offrl_nb.load("pendulum/narrow-v0")
+    envs = make_envs(data.env, 50)
+    log, step = data.action.view(50, 200, 1), iter(range(200))
+    played = rollout(
+        lambda obs: log[:, next(step)][None], envs, 1, first_start=120_000, record=True
+    )
+    logged = data.obs.view(50, 200, 3).swapaxes(0, 1).numpy()
+    assert np.allclose(played.obs[0, 0], logged[0], atol=1e-6)
+    assert np.allclose(played.obs[:20, 0], logged[:20], atol=1e-3)  # later rounding grows, unstable
+
+
+def test_evaluator_needs_an_environment(continuous):
+    with pytest.raises(ValueError, match="has no environment"):
+        evaluator(continuous)
+    result = evaluator(offrl_nb.load("cartpole/mixed-v0"), episodes=3)(
+        lambda obs: torch.ones(obs.shape[:2], dtype=torch.int64), 2
+    )
+    assert result["return"].shape == (2,) and (result["return"] < 12).all()  # always right: falls
+
+
+def test_intervals_cover_about_as_often_as_they_say():
+    generator = np.random.default_rng(1)
+    hits = 0
+    for _ in range(300):
+        low, high = interval(generator.standard_normal(30), draws=500)
+        hits += low < 0 < high
+    assert 0.88 < hits / 300 < 0.98
+    low, high = difference([1.0, 2.0, 3.0], [11.0, 12.0, 13.0])
+    assert -12 < low < -10 < high < -8
+    assert interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_last_best_and_summary():
+    def evaluate():
+        return {"return": next(returns)}
+
+    returns = iter(np.array([[1.0, 5.0], [3.0, 2.0]]))
+    log = offrl_nb.fit(lambda s: {"loss": torch.zeros(2)}, 10, [1, 0], evaluate, evaluations=2)
+    assert last(log).tolist() == [2.0, 3.0] and best(log).tolist() == [5.0, 3.0]  # by seed
+    table = summary({"run": log})
+    assert table.loc["run", "last"] == "2" and table.loc["run", "best"] == "4"

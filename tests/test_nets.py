@@ -1,0 +1,149 @@
+"""Networks with a seed axis: seeds stay apart, densities are densities."""
+
+import math
+
+import pytest
+import torch
+
+from offrl_nb import Streams, adam, minimise
+from offrl_nb.nets import (
+    MLP,
+    Categorical,
+    Critic,
+    Deterministic,
+    Gaussian,
+    LayerNorm,
+    Linear,
+    Normaliser,
+    TanhGaussian,
+    frozen_copy,
+    polyak,
+)
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+BUILD = {
+    "mlp": lambda streams: MLP([3, 8, 2], streams),
+    "members": lambda streams: MLP([3, 8, 2], streams, members=4, layer_norm=True),
+    "deterministic": lambda streams: Deterministic(3, 2, streams, (8,)),
+    "gaussian": lambda streams: Gaussian(3, 2, streams, (8,)),
+    "tanh_gaussian": lambda streams: TanhGaussian(3, 2, streams, (8,)),
+    "categorical": lambda streams: Categorical(3, 5, streams, (8,)),
+}
+
+
+def output(net, obs):
+    return getattr(net, "mode", net)(obs) if not isinstance(net, Categorical) else net.body(obs)
+
+
+@pytest.mark.parametrize("kind", BUILD)
+def test_a_seed_computes_the_same_alone(kind):
+    obs = torch.randn(3, 7, 3)
+    together, alone = BUILD[kind](Streams([4, 5, 6])), BUILD[kind](Streams([5]))
+    seed = (slice(None), 1) if kind == "members" else 1
+    assert torch.allclose(
+        output(together, obs)[seed], output(alone, obs[1:2])[..., 0, :, :], atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", BUILD)
+def test_nan_in_one_seed_reaches_no_other(kind):
+    clean, poisoned = BUILD[kind](Streams(3)), BUILD[kind](Streams(3))
+    obs = torch.randn(3, 7, 3)
+    bad = obs.clone()
+    bad[0] = math.nan
+    for net, data in ((clean, obs), (poisoned, bad)):
+        optimizer = adam(net, 1e-2)
+        for _ in range(20):
+            minimise((output(net, data) ** 2).mean((-1, -2)), optimizer)
+    for a, b in zip(clean.parameters(), poisoned.parameters(), strict=True):
+        seeds = -3 if a.ndim >= 3 else 0
+        a, b = a.movedim(seeds, 0), b.movedim(seeds, 0)
+        assert torch.equal(a[1:], b[1:])
+    assert output(poisoned, obs).isnan().any()
+
+
+def test_linear_is_torch_linear():
+    layer = Linear(3, 4, Streams([0, 1]))
+    x = torch.randn(2, 5, 3)
+    for seed in range(2):
+        expected = torch.nn.functional.linear(x[seed], layer.weight[seed].T, layer.bias[seed, 0])
+        assert torch.allclose(layer(x)[seed], expected)
+    wide = Linear(100, 50, Streams(3)).weight
+    assert wide.abs().max() <= 0.1 and abs(wide.std() - 0.1 / 3**0.5) < 0.002
+
+
+def test_layer_norm_is_torch_layer_norm_for_every_seed():
+    x = torch.randn(2, 5, 6)
+    assert torch.allclose(LayerNorm(6, Streams(2))(x), torch.nn.functional.layer_norm(x, (6,)))
+
+
+def test_members_and_shapes_of_a_critic():
+    critic = Critic(3, 2, Streams(4), (8,), members=2)
+    obs, action = torch.randn(4, 7, 3), torch.randn(4, 7, 2)
+    value = critic(obs, action)
+    assert value.shape == (2, 4, 7) and not torch.allclose(value[0], value[1])
+
+
+def test_tanh_gaussian_density_integrates_to_one_and_matches_torch():
+    policy = TanhGaussian(3, 1, Streams(1), (8,))
+    obs = torch.randn(1, 1, 3)
+    grid = torch.linspace(-0.999, 0.999, 200_001).view(1, -1, 1)
+    log_prob = policy.log_prob(obs.expand(1, grid.shape[1], 3), grid)
+    assert abs(torch.trapezoid(log_prob.exp()[0], grid[0, :, 0]).item() - 1) < 5e-3
+    mean, std = policy.normal(obs)
+    torch_policy = torch.distributions.TransformedDistribution(
+        torch.distributions.Normal(mean, std), [torch.distributions.TanhTransform()]
+    )
+    actions = torch.tensor([-0.9, -0.1, 0.0, 0.5, 0.99]).view(1, -1, 1)
+    ours = policy.log_prob(obs.expand(1, 5, 3), actions)
+    assert torch.allclose(ours, torch_policy.log_prob(actions).squeeze(-1), atol=1e-8)
+
+
+def test_tanh_gaussian_sample_has_the_density_it_reports():
+    policy = TanhGaussian(3, 2, Streams(2), (8,))
+    obs, noise = torch.randn(2, 50, 3), 0.5 * torch.randn(2, 50, 2)
+    action, log_prob = policy.sample_with_log_prob(obs, noise)
+    assert torch.allclose(log_prob, policy.log_prob(obs, action), atol=1e-6)
+    assert policy.log_prob(obs, torch.ones(2, 50, 2)).isfinite().all()
+
+
+def test_gaussian_log_prob_is_torch_normal():
+    policy = Gaussian(3, 2, Streams(2), (8,))
+    obs, action = torch.randn(2, 5, 3), torch.rand(2, 5, 2)
+    expected = torch.distributions.Normal(policy.mode(obs), policy.std()).log_prob(action).sum(-1)
+    assert torch.allclose(policy.log_prob(obs, action), expected)
+    assert policy.sample(obs, torch.full((2, 5, 2), 9.0)).max() <= 1
+
+
+def test_categorical_sampling_follows_its_probabilities():
+    policy = Categorical(3, 4, Streams(1), (8,))
+    obs = torch.randn(1, 1, 3).expand(1, 40_000, 3)
+    counts = torch.bincount(policy.sample(obs, torch.rand(1, 40_000, 4)).flatten(), minlength=4)
+    assert torch.allclose(counts / 40_000, policy.log_probs(obs)[0, 0].exp(), atol=0.01)
+    assert torch.allclose(
+        policy.log_prob(obs, torch.ones(1, 40_000).long()), policy.log_probs(obs)[..., 1]
+    )
+
+
+def test_normaliser_and_polyak():
+    obs = torch.randn(1000, 3) * torch.tensor([1.0, 10.0, 0.0]) + 5
+    out = Normaliser(obs)(obs)
+    assert torch.allclose(out.mean(0), torch.zeros(3), atol=1e-9)
+    assert torch.allclose(out.std(0), torch.tensor([1.0, 1.0, 0.0]), atol=2e-3)
+    net = MLP([2, 3], Streams(1))
+    target = frozen_copy(net)
+    before = [p.clone() for p in target.parameters()]
+    assert not any(p.requires_grad for p in target.parameters())
+    with torch.no_grad():
+        for p in net.parameters():
+            p += 1
+    polyak(target, net, 0.25)
+    for old, new in zip(before, target.parameters(), strict=True):
+        assert torch.allclose(new, old + 0.25)
