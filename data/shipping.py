@@ -133,7 +133,7 @@ def enter(hashes: dict[str, str]) -> None:
 
 def card(dataset_id, buffers, env_id, reference, story, script, hashes) -> str:
     """The dataset's README: what it is, how it was made, what is in it."""
-    returns, lengths = total(buffers), np.array([len(buffer.rewards) for buffer in buffers])
+    returns, lengths = (total(buffers), np.array([len(buffer.rewards) for buffer in buffers]))
     obs = np.concatenate([buffer.observations[:-1] for buffer in buffers])
     action = np.concatenate([buffer.actions for buffer in buffers])
     quantiles = ", ".join(f"{q:.0f}" for q in np.percentile(returns, [0, 10, 50, 90, 100]))

@@ -11,22 +11,3 @@ from offrl_nb.evaluate import evaluator, interval, rollout
 from offrl_nb.fit import Streams, adam, fit, minimise
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "Batch",
-    "DataError",
-    "Dataset",
-    "Streams",
-    "adam",
-    "check",
-    "claim",
-    "evaluator",
-    "fit",
-    "from_arrays",
-    "interval",
-    "load",
-    "minimise",
-    "progress",
-    "rollout",
-    "size",
-]

@@ -56,7 +56,7 @@ def check(exercise: str, passes, hint: str) -> None:
     except NotImplementedError:
         passed, note = False, f"not answered yet. {hint}"
     except Exception as error:  # the reader's code may fail in any way
-        passed, note = False, f"{hint} (Your code raised {type(error).__name__}: {error})"
+        passed, note = (False, f"{hint} (Your code raised {type(error).__name__}: {error})")
     _checks[exercise] = passed
     if not passed and os.environ.get("OFFRL_STRICT") == "1":
         raise AssertionError(f"✗ {exercise}: {note}")

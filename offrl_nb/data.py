@@ -12,7 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +62,6 @@ class Dataset:
         None  # where to evaluate; None for a log without a simulator
     )
     reference: tuple[float, float] | None = None  # returns that score 0 and 100
-    info: dict = field(default_factory=dict, repr=False)  # Minari's metadata
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -203,7 +202,6 @@ def from_minari(source: minari.MinariDataset, episodes: list) -> Dataset:
         env=getattr(source, "_eval_env_spec", None)
         or source.env_spec,  # Minari has no public name for the first
         reference=None if None in reference else reference,
-        info=metadata,
     )
 
 
@@ -238,7 +236,7 @@ def from_arrays(
         )
         outside = (columns["action"] < 0) | (columns["action"] >= n_actions)
     else:
-        n_actions, columns["action"] = None, scale_action(columns["action"], action_space)
+        n_actions, columns["action"] = (None, scale_action(columns["action"], action_space))
         outside = (np.abs(columns["action"]) > 1 + 1e-4).any(-1)
     if outside.any():
         raise DataError(

@@ -93,7 +93,7 @@ def rollout(
     starts = [first_start + i for i in range(episodes)] * seeds
     obs, _ = envs.reset(seed=starts)
     alive = np.ones(envs.num_envs, bool)
-    returns, lengths, history = np.zeros(envs.num_envs), np.zeros(envs.num_envs, int), []
+    returns, lengths, history = (np.zeros(envs.num_envs), np.zeros(envs.num_envs, int), [])
     while alive.any():
         seen = torch.as_tensor(obs, dtype=torch.get_default_dtype(), device=device).unflatten(
             0, (seeds, episodes)

@@ -3,7 +3,6 @@
 For: curves with an interval and all seeds as points. Not for: figures that make one chapter's own point.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -84,6 +83,3 @@ def legend(ax: Axes, **options) -> None:
     ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=options.pop("ncols", 3), **options
     )
-
-
-__all__ = ["COLOURS", "GREY", "curve", "house_style", "legend", "plt", "points", "reference"]

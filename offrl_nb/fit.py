@@ -154,14 +154,16 @@ def _summary(name: str, seeds: int, updates: int, seconds: float, evaluating: fl
 
 
 class _Bar:
-    """tqdm that reads well everywhere: one output updated in place in a notebook, whose last state is one
-    line of text; stderr in a terminal; silence where stderr is a file.
+    """tqdm that reads well everywhere.
+
+    In a notebook, one output a cell, updated in place, that ends as a line of text for each run; stderr
+    in a terminal; silence where stderr is a file.
     """
 
     def __init__(self, total: int, name: str):
         self.cell = _cell_output()
         self.note = ""
-        where = {"file": self.cell, "ncols": 88} if self.cell else {"disable": None, "leave": False}
+        where = {"file": self.cell, "ncols": 80} if self.cell else {"disable": None, "leave": False}
         self.bar = tqdm(total=total, desc=name, unit=" updates", mininterval=0.5, **where)
         self.advance = self.bar.update
 
@@ -172,29 +174,36 @@ class _Bar:
         self.bar.close()
 
     def show(self, measured: dict[str, np.ndarray]) -> None:
-        self.bar.set_postfix(
-            {key: f"{np.mean(value):.4g}" for key, value in measured.items()}, refresh=False
-        )
+        means = {key: f"{np.mean(value):.4g}" for key, value in measured.items()}
+        self.bar.set_postfix(means, refresh=False)
 
     def finish(self, text: str) -> None:
-        text += self.note
         self.bar.close()
         if self.cell:
-            self.cell.write(text)
+            self.cell.keep(text + self.note)
         elif not self.bar.disable:
-            print(text)
+            print(text + self.note)
 
 
 class _CellOutput(io.TextIOBase):
-    """A file whose last line is the whole text of one notebook output."""
+    """The file that a notebook cell's bars write to: lines of finished runs, then the running bar."""
 
     def __init__(self, display: Callable):
+        self.kept: list[str] = []
         self.handle = display({"text/plain": ""}, raw=True, display_id=True)
 
     def write(self, text: str) -> int:
         if text.strip():
-            self.handle.update({"text/plain": text.strip()}, raw=True)
+            lines = "\n".join([*self.kept, text.strip()])
+            self.handle.update({"text/plain": lines}, raw=True)
         return len(text)
+
+    def keep(self, line: str) -> None:
+        self.write(line)
+        self.kept.append(line)
+
+
+_outputs: dict[int, _CellOutput] = {}  # the last cell's, by its execution count
 
 
 def _cell_output() -> _CellOutput | None:
@@ -203,4 +212,10 @@ def _cell_output() -> _CellOutput | None:
         from IPython.display import display
     except ImportError:
         return None
-    return _CellOutput(display) if hasattr(get_ipython(), "kernel") else None
+    shell = get_ipython()
+    if not hasattr(shell, "kernel"):
+        return None
+    if shell.execution_count not in _outputs:
+        _outputs.clear()
+        _outputs[shell.execution_count] = _CellOutput(display)
+    return _outputs[shell.execution_count]

@@ -17,12 +17,5 @@ export OMP_NUM_THREADS=1
 
 "$python" -m pytest tests
 
-notebooks=
-for page in $(sed -n 's/.*file: *\([^ #]*\).*/\1/p' _toc.yml); do
-    if [ -f "$page.ipynb" ]; then notebooks="$notebooks $page.ipynb"; fi
-done
-if [ -n "$notebooks" ]; then
-    # shellcheck disable=SC2086
-    "$python" -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $notebooks
-fi
+"$python" scripts/reexecute.py
 [ -z "$tree" ] || echo "$state" >_build/tested

@@ -88,19 +88,19 @@ def test_nothing_is_printed_where_stderr_is_a_file():
     assert done.stdout == "" and done.stderr == ""
 
 
-def test_in_a_notebook_one_output_is_updated_and_ends_as_one_line(monkeypatch):
-    shown = []
+def test_in_a_notebook_a_cell_has_one_output_with_a_line_for_each_run(monkeypatch):
+    shown, loop = [], sys.modules["offrl_nb.fit"]
 
     class Handle:
         def update(self, data, raw):
             shown.append(data["text/plain"])
 
-    loop = sys.modules["offrl_nb.fit"]
-    monkeypatch.setattr(
-        loop, "_cell_output", lambda: loop._CellOutput(lambda *args, **kwargs: Handle())
-    )
+    cell = loop._CellOutput(lambda *args, **kwargs: Handle())
+    monkeypatch.setattr(loop, "_cell_output", lambda: cell)
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
-    fit(lambda step: {"loss": torch.zeros(2)}, 10, [0, 1], name="toy")
-    assert shown[-1].startswith("toy: 2 seeds x 10 updates in ") and "\n" not in shown[-1]
+    for name in ("first", "second"):
+        fit(lambda step: {"loss": torch.zeros(2)}, 10, [0, 1], name=name)
+    first, second = shown[-1].splitlines()
+    assert first.startswith("first: 2 seeds x 10 updates in ") and second.startswith("second: ")
     assert stderr.getvalue() == ""

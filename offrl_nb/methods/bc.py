@@ -9,21 +9,24 @@ from typing import Literal
 import numpy as np
 
 from offrl_nb import Streams, adam, fit, minimise
-from offrl_nb.nets import Categorical, Deterministic, Gaussian, Normaliser, TanhGaussian
+from offrl_nb.nets import (
+    Categorical,
+    Deterministic,
+    Gaussian,
+    Normaliser,
+    TanhGaussian,
+)
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings of behaviour cloning."""
 
-    head: Literal["deterministic", "gaussian", "tanh_gaussian"] = (
-        "deterministic"  # continuous actions
-    )
+    # distribution for continuous actions; discrete ones are categorical
+    head: Literal["deterministic", "gaussian", "tanh_gaussian"] = "deterministic"
     variant: Literal["plain", "percent"] = "plain"  # percent: clone the best episodes only
     top: float = 0.25  # percent: share of the transitions to keep, in (0, 1]
-    normalise: bool = (
-        True  # standardise observations with the statistics of the data that is cloned
-    )
+    normalise: bool = True  # standardise observations with the cloned data's statistics
     hidden: tuple[int, ...] = (64, 64)  # width of each hidden layer
     learning_rate: float = 1e-3
     batch_size: int = 128  # transitions a seed and update
@@ -31,7 +34,7 @@ class Config:
 
 
 def bc_loss(policy, batch):
-    """Negative log-likelihood of the logged actions, or squared error for a deterministic head.
+    """Negative log-likelihood, or squared error for a deterministic head.
 
     Returns the loss [S] and diagnostics, each [S].
     """
@@ -43,14 +46,12 @@ def bc_loss(policy, batch):
 
 
 def best_episodes(dataset, top):
-    """The episodes with the highest undiscounted return that hold a share `top` of all transitions.
+    """The episodes of highest return that hold a share `top` of all transitions.
 
-    This is %BC as defined by Chen et al. (2021): a share of time steps, not of episodes.
+    %BC as Chen et al. (2021) define it: a share of time steps, not of episodes.
     """
     if not 0 < top <= 1:
-        raise ValueError(
-            f"top is {top}; give the share of transitions to keep, above 0 and at most 1."
-        )
+        raise ValueError(f"top is {top}; give a share above 0 and at most 1.")
     order = np.argsort(-dataset.returns(), kind="stable")
     lengths = dataset.lengths()[order]
     kept_before = np.cumsum(lengths) - lengths
@@ -62,14 +63,19 @@ def make_policy(dataset, config, streams):
     normaliser = Normaliser(dataset.obs) if config.normalise else None
     if dataset.n_actions:
         return Categorical(dataset.obs_dim, dataset.n_actions, streams, config.hidden, normaliser)
-    heads = {"deterministic": Deterministic, "gaussian": Gaussian, "tanh_gaussian": TanhGaussian}
+    heads = {
+        "deterministic": Deterministic,
+        "gaussian": Gaussian,
+        "tanh_gaussian": TanhGaussian,
+    }
     return heads[config.head](dataset.obs_dim, dataset.act_dim, streams, config.hidden, normaliser)
 
 
 def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=10):
     """Clone a dataset with S seeds side by side.
 
-    evaluate: function (act, S) -> {name: [S]}, such as `evaluator(dataset)`; called `evaluations` times.
+    evaluate: (act, S) -> {name: [S]}, such as `evaluator(dataset)`; called
+        `evaluations` times, evenly spaced, the last time at the end.
     Returns the policy and the log (a DataFrame, see `offrl_nb.fit.fit`).
     """
     if config.variant == "percent":
