@@ -20,13 +20,14 @@ def house_style() -> None:
     sns.set_theme(
         style="whitegrid",
         palette=COLOURS,
+        font_scale=1.05,
         rc={
-            "figure.figsize": (7, 3.6),
-            "figure.dpi": 110,
+            "figure.figsize": (6.2, 3.6),
+            "figure.dpi": 120,
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.titlesize": 11,
+            "axes.titlesize": 12,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
             "grid.color": "#E5E5E5",
@@ -74,7 +75,7 @@ def reference(ax: Axes, value: float, label: str, vertical: bool = False) -> Non
         where, at, offset = ("axes fraction", "data"), (0.995, value), (0, 3)
     align = {"ha": "left", "rotation": 90} if vertical else {"ha": "right"}
     ax.annotate(
-        label, at, offset, where, "offset points", color=GREY, fontsize=8, va="bottom", **align
+        label, at, offset, where, "offset points", color=GREY, fontsize=9, va="bottom", **align
     )
 
 

@@ -12,3 +12,4 @@ for page in ${pages:-$(sed -n 's/.*file: *\([^ #]*\).*/\1/p' _toc.yml)}; do
         exit 1
     fi
 done
+"$python" scripts/export_figures.py

@@ -14,6 +14,7 @@ import typing
 
 import pytest
 import torch
+import yaml
 from notebooks import ROOT, Chapter, chapters, source, tags
 
 from offrl_nb import data, load
@@ -100,6 +101,10 @@ def test_figures_have_alternative_text(chapter):
 def test_reads_the_same_on_the_site_on_github_and_in_colab(chapter):
     assert not re.search(r"(?m)^```\{", chapter.prose), "use colon fences"
     assert "{glue" not in chapter.prose
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    macros = config["sphinx"]["config"]["mathjax3_config"]["tex"]["macros"]
+    for macro in macros:  # only our site knows them
+        assert not re.search(rf"\\{macro}(?![A-Za-z])", chapter.prose), f"write \\{macro} out"
     assert chapter.prose.count("\n# ") + chapter.prose.startswith("# ") == 1
     setup = chapter.code[0]
     assert {"setup", "hide-input"} <= set(tags(setup))
@@ -148,10 +153,10 @@ def test_claims(chapter):
     assert len(re.findall(r"(?m)^SEEDS = range\(5\)$", text)) == 1
 
 
-def test_generated_modules_are_current():
-    done = subprocess.run(
-        [sys.executable, "scripts/methods.py", "--check"], cwd=ROOT, capture_output=True, text=True
-    )
+@pytest.mark.parametrize("script", ["methods", "export_figures"])
+def test_what_is_generated_from_chapters_is_current(script):
+    command = [sys.executable, f"scripts/{script}.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

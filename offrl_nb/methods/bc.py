@@ -55,7 +55,7 @@ def best_episodes(dataset, top):
     order = np.argsort(-dataset.returns(), kind="stable")
     lengths = dataset.lengths()[order]
     kept_before = np.cumsum(lengths) - lengths
-    return dataset.select(order[kept_before < top * len(dataset)])
+    return dataset.select(order[kept_before < top * len(dataset) - 1e-6])
 
 
 def make_policy(dataset, config, streams):

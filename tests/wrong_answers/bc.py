@@ -21,6 +21,18 @@ WRONG = {
         "def tanh_gaussian_log_prob(u, mean, std):\n"
         "    normal = -0.5 * ((u - mean) / std) ** 2 - torch.log(std) - 0.5 * np.log(2 * np.pi)\n"
         "    return normal - torch.log(1 - torch.tanh(u) ** 2)",
+        # std taken for a variance
+        "def tanh_gaussian_log_prob(u, mean, std):\n"
+        "    normal = -0.5 * (u - mean) ** 2 / std - 0.5 * torch.log(2 * np.pi * std)\n"
+        "    return normal - 2 * (np.log(2) - u - F.softplus(-2 * u))",
+        # mean and std ignored: still a density
+        "def tanh_gaussian_log_prob(u, mean, std):\n"
+        "    return -0.5 * u**2 - 0.5 * np.log(2 * np.pi)"
+        " - 2 * (np.log(2) - u - F.softplus(-2 * u))",
+        # finite, but wrong in the tails
+        "def tanh_gaussian_log_prob(u, mean, std):\n"
+        "    normal = -0.5 * ((u - mean) / std) ** 2 - torch.log(std) - 0.5 * np.log(2 * np.pi)\n"
+        "    return normal - torch.log(1 - torch.tanh(u) ** 2 + 1e-6)",
         # not normalised
         "def tanh_gaussian_log_prob(u, mean, std):\n"
         "    normal = -0.5 * ((u - mean) / std) ** 2 - torch.log(std)\n"
@@ -39,12 +51,18 @@ WRONG = {
         "def scaled_loss(error):\n"
         "    scale = error.abs().mean(0).detach()\n"
         "    return (error**2 / scale**2).mean(-1)",
+        # the scale is trained
+        "def scaled_loss(error):\n"
+        "    scale = error.abs().mean(-1, keepdim=True)\n"
+        "    return (error**2 / scale**2).mean(-1)",
         # the gradient's scale right, the value's not: root mean square
         "def scaled_loss(error):\n"
         "    scale = (error**2).mean(-1, keepdim=True).sqrt().detach()\n"
         "    return (error**2 / scale**2).mean(-1)",
     ],
     "A way back": [
+        # a loop, not a closed form
+        "def recovery_cost(error, recovery, steps):\n    return tightrope(error, steps, recovery)",
         # the stationary probability at every step, as if the walker started there
         "def recovery_cost(error, recovery, steps):\n    return steps * error / (error + recovery)",
         # errors counted also while off the rope
