@@ -20,7 +20,7 @@ EPISODES = {"random": 100, "mediocre": 120, "good": 20}
 def actor(weights, first: int):
     generator = np.random.default_rng(first)
 
-    def act(obs, numbers):
+    def act(obs):
         right = 1 / (1 + np.exp(-(obs @ np.array(weights)) / TEMPERATURE))
         return (generator.random(len(obs)) < right).astype(np.int64)
 

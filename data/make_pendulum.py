@@ -104,7 +104,7 @@ def actor(policy, seed: int, noise: float | None, first: int):
     generator = torch.Generator().manual_seed(first)
 
     @torch.no_grad()
-    def act(obs, numbers):
+    def act(obs):
         seen = torch.as_tensor(obs).expand(SEEDS, *obs.shape)
         draw = torch.randn(len(obs), 1, generator=generator)
         if noise is None:
@@ -118,7 +118,7 @@ def actor(policy, seed: int, noise: float | None, first: int):
 
 def random_actor(first: int):
     generator = np.random.default_rng(first)
-    return lambda obs, numbers: generator.uniform(-TORQUE, TORQUE, (len(obs), 1)).astype(np.float32)
+    return lambda obs: generator.uniform(-TORQUE, TORQUE, (len(obs), 1)).astype(np.float32)
 
 
 def main():

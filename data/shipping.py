@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import gymnasium as gym
 import h5py
@@ -22,15 +23,14 @@ HERE = Path(__file__).parent
 def play(act: Callable, env_id: str, episodes: int, first_start: int) -> list[EpisodeBuffer]:
     """Play whole episodes side by side and log them.
 
-    act: observations [n, obs_dim] of the n episodes still running, and their numbers [n] -> actions in the
-        environment's own scale.
+    act: observations [n, obs_dim] of the n episodes still running -> actions in the environment's scale.
     """
     envs = [gym.make(env_id) for _ in range(episodes)]
     obs = [[env.reset(seed=first_start + i)[0]] for i, env in enumerate(envs)]
     steps: list[list] = [[] for _ in envs]
     running = np.arange(episodes)
     while len(running):
-        actions = act(np.stack([obs[i][-1] for i in running]), running)
+        actions = act(np.stack([obs[i][-1] for i in running]))
         ended = np.zeros(len(running), bool)
         for k, i in enumerate(running):
             following, reward, terminated, truncated, _ = envs[i].step(actions[k])
@@ -68,35 +68,34 @@ def write(
     story: str,
     script: str,
 ) -> None:
-    """Store a dataset with its card in data/ and enter its hashes into SHA256SUMS; all or nothing."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MINARI_DATASETS_PATH"] = folder
-        minari.create_dataset_from_buffers(
-            dataset_id,
-            buffers,
-            env=env_id,
-            eval_env=env_id,
-            author="The authors of Offline RL in Notebooks",
-            algorithm_name=script,
-            description=" ".join(story.split()),
-            ref_min_score=float(reference[0]),
-            ref_max_score=float(reference[1]),
-        )
+    """Store a dataset with its card in data/, then enter its hashes into SHA256SUMS."""
+    final = HERE / dataset_id
+    with tempfile.TemporaryDirectory(dir=HERE, prefix=".making-") as folder:
+        with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=folder):
+            minari.create_dataset_from_buffers(
+                dataset_id,
+                buffers,
+                env=env_id,
+                eval_env=env_id,
+                author="The authors of Offline RL in Notebooks",
+                algorithm_name=script,
+                description=" ".join(story.split()),
+                ref_min_score=float(reference[0]),
+                ref_max_score=float(reference[1]),
+            )
         made = Path(folder) / dataset_id
         repack(made / "data" / "main_data.hdf5")
-        final = HERE / dataset_id
+        files = sorted((made / "data").iterdir())
+        hashes = {f"{dataset_id}/data/{file.name}": sha256(file) for file in files}
+        text = card(dataset_id, buffers, env_id, reference, story, script, hashes)
+        (made / "README.md").write_text(text)
         shutil.rmtree(final, ignore_errors=True)
-        shutil.copytree(made, final)
-    hashes = {f.relative_to(HERE).as_posix(): sha256(f) for f in sorted((final / "data").iterdir())}
-    (final / "README.md").write_text(
-        card(dataset_id, buffers, env_id, reference, story, script, hashes)
-    )
+        final.parent.mkdir(exist_ok=True)
+        made.rename(final)
     enter(hashes)
     returns = total(buffers)
-    print(
-        f"{dataset_id}: {len(buffers)} episodes, return {returns.mean():.1f} ± {returns.std():.1f}",
-        flush=True,
-    )
+    spread = f"{returns.mean():.1f} ± {returns.std():.1f}"
+    print(f"{dataset_id}: {len(buffers)} episodes, return {spread}", flush=True)
 
 
 def repack(file: Path) -> None:

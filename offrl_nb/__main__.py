@@ -27,9 +27,7 @@ class Options:
     seeds: int = 5  # how many seeds to train side by side
     first_seed: int = 0  # the seeds are first_seed .. first_seed + seeds - 1
     device: str = "cpu"  # cpu, cuda, cuda:1, mps
-    episodes: int = (
-        10  # evaluation episodes for each seed; 0: no evaluation (a log without a simulator)
-    )
+    episodes: int = 10  # evaluation episodes for each seed; 0: none (a log without a simulator)
     log: Path | None = None  # write the training log to this CSV file
 
 
@@ -40,29 +38,37 @@ def methods() -> list[str]:
 
 def train(slug: str, arguments: list[str]) -> None:
     module = importlib.import_module(f"offrl_nb.methods.{slug}")
-    config = (
-        Annotated[module.Config, tyro.conf.arg(name="")],
-        field(default_factory=module.Config),
-    )
-    both = make_dataclass("Train", [("config", *config)], bases=(Options,))
-    options = tyro.cli(
-        both, args=arguments, prog=f"offrl_nb train {slug}", description=module.__doc__
-    )
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("There is no CUDA device here; leave --device out to use the CPU.")
+    flat = tyro.conf.arg(name="")  # --seeds and --updates, not --options.seeds
+    fields = [
+        ("options", Annotated[Options, flat]),
+        ("config", Annotated[module.Config, flat], field(default_factory=module.Config)),
+    ]
+    prog, description = f"offrl_nb train {slug}", module.__doc__.split(":")[0]
+    both = make_dataclass("Train", fields)
+    given = tyro.cli(both, args=arguments, prog=prog, description=description)
+    options, config = given.options, given.config
+    check_device(options.device)
+    if options.log:  # fail now rather than after the training
+        options.log.touch()
     torch.set_num_threads(1)
     dataset = load(options.dataset, options.device)
+    evaluate = evaluator(dataset, options.episodes) if options.episodes else None
     print(dataset)
-    _, log = module.train(
-        dataset,
-        options.config,
-        seeds=range(options.first_seed, options.first_seed + options.seeds),
-        evaluate=evaluator(dataset, options.episodes) if options.episodes else None,
-    )
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    _, log = module.train(dataset, config, seeds=seeds, evaluate=evaluate)
     if options.log:
         log.to_csv(options.log, index=False)
-    if options.episodes and len(log):
+    if "return" in log:
         print(summary({slug: log}).to_string())
+
+
+def check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"There is no device {device!r} here; leave --device out to use the CPU."
+        ) from error
 
 
 def main(arguments: list[str]) -> int:
@@ -75,7 +81,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         train(arguments[1], arguments[2:])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -6,6 +6,9 @@ Not for: unit tests of the package (those live in `tests/`).
 
 import os
 
+import numpy as np
+import torch
+
 SIZES = ("fast", "book", "paper")
 _checks: dict[str, bool] = {}
 
@@ -26,7 +29,7 @@ def size(fast, book, paper=None):
 def claim(sentence: str, holds, evidence: str = "", kind: str = "measured") -> None:
     """Print a sentence of the text with a tick and its numbers, or raise when it is not true.
 
-    holds: bool, or an array or tensor of bools that must all be true.
+    holds: bool, or an array, list or tensor of bools that must all be true.
     evidence: the numbers behind the sentence.
     kind: "exact" (mathematics, raises at every size) or "measured" (a training run; judged at size
         book only, because other sizes train for another number of updates).
@@ -35,7 +38,10 @@ def claim(sentence: str, holds, evidence: str = "", kind: str = "measured") -> N
     if kind not in ("exact", "measured"):
         raise ValueError(f"kind is {kind!r}; a claim is 'exact' or 'measured'.")
     judged = kind == "exact" or current_size() == "book"
-    true = bool(holds.all() if hasattr(holds, "all") else holds)
+    holds = np.asarray(holds.cpu() if isinstance(holds, torch.Tensor) else holds)
+    if holds.dtype != bool or not holds.size:
+        raise ValueError(f"The claim {sentence!r} must be true or false, not {holds!r}.")
+    true = bool(holds.all())
     numbers = f"  [{evidence}]" if evidence else ""
     if judged and not true:
         raise AssertionError(f"✗ {sentence}{numbers}")

@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import gymnasium as gym
 import minari
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Discrete
 from minari.dataset.minari_dataset import parse_dataset_id
 from minari.storage.local import get_dataset_path
 from torch import Tensor
@@ -29,6 +31,7 @@ from offrl_nb.fit import Streams
 
 _PACKAGE = Path(__file__).parent
 SHIPPED = _PACKAGE / "_data" if (_PACKAGE / "_data").exists() else _PACKAGE.parent / "data"
+_COLUMNS = ("obs", "action", "reward", "next_obs", "terminated", "truncated", "episode")
 
 
 class DataError(ValueError):
@@ -45,7 +48,7 @@ class Batch(NamedTuple):
     terminated: Tensor  # [S, B] 1.0 where no future follows; the bootstrap mask is 1 - terminated
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """N transitions in the order in which they were logged."""
 
@@ -58,20 +61,18 @@ class Dataset:
     truncated: Tensor  # [N] bool: the recording ended here, the task did not
     episode: Tensor  # [N] int64: 0 .. episodes - 1
     n_actions: int | None = None  # for discrete actions
-    env: gym.envs.registration.EnvSpec | None = (
-        None  # where to evaluate; None for a log without a simulator
-    )
+    env: gym.envs.registration.EnvSpec | None = None  # where to evaluate, if there is a simulator
     reference: tuple[float, float] | None = None  # returns that score 0 and 100
 
     def __len__(self) -> int:
         return len(self.reward)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         returns = self.returns()
         kind = f"{self.n_actions} actions" if self.n_actions else f"action {self.act_dim}"
         return (
-            f"{self.id}: {len(self):,} transitions in {len(returns):,} episodes, "
-            f"obs {self.obs_dim}, {kind}, return {returns.mean():.0f} ± {returns.std():.0f} (between episodes)"
+            f"{self.id}: {len(self):,} transitions in {len(returns):,} episodes, obs {self.obs_dim}, "
+            f"{kind}, return {returns.mean():.0f} ± {returns.std():.0f} (between episodes)"
         )
 
     @property
@@ -84,21 +85,19 @@ class Dataset:
 
     def returns(self) -> np.ndarray:
         """Undiscounted return of every episode, [episodes]."""
-        return np.bincount(self.episode.cpu().numpy(), self.reward.double().cpu().numpy())
+        return np.bincount(self.episode.cpu().numpy(), self.reward.cpu().double().numpy())
 
     def lengths(self) -> np.ndarray:
         """Number of transitions of every episode, [episodes]."""
         return np.bincount(self.episode.cpu().numpy())
 
     def select(self, episodes) -> "Dataset":
-        """The given episodes only, in the order of the log, renumbered from 0."""
-        keep = torch.isin(
-            self.episode, torch.as_tensor(np.asarray(episodes), device=self.episode.device)
-        )
+        """The given episodes only (numbers or a mask), in the order of the log, renumbered from 0."""
+        episodes = np.asarray(episodes)
+        episodes = np.flatnonzero(episodes) if episodes.dtype == bool else episodes
+        keep = torch.isin(self.episode, torch.as_tensor(episodes, device=self.episode.device))
         if not keep.any():
-            raise DataError(
-                f"{self.id}: no transition is left after selecting {len(episodes)} episodes."
-            )
+            raise DataError(f"{self.id} has no transition left after selecting episodes.")
         rows = {name: getattr(self, name)[keep] for name in _COLUMNS}
         rows["episode"] = torch.unique(rows["episode"], return_inverse=True)[1]
         return replace(self, **rows)
@@ -107,10 +106,8 @@ class Dataset:
         """On another device, or (a floating dtype) in another precision."""
         columns = {name: getattr(self, name) for name in _COLUMNS}
         if isinstance(target, torch.dtype):
-            return replace(
-                self, **{k: v.to(target) for k, v in columns.items() if v.is_floating_point()}
-            )
-        return replace(self, **{k: v.to(target) for k, v in columns.items()})
+            columns = {name: c for name, c in columns.items() if c.is_floating_point()}
+        return replace(self, **{name: column.to(target) for name, column in columns.items()})
 
     def score(self, returns):
         """100 (return - low) / (high - low), with the two reference returns of the dataset's card."""
@@ -141,9 +138,6 @@ class Dataset:
             yield self.rows(streams.integers(len(self), batch_size))
 
 
-_COLUMNS = ("obs", "action", "reward", "next_obs", "terminated", "truncated", "episode")
-
-
 def load(dataset_id: str, device: str | torch.device = "cpu") -> Dataset:
     """Load a dataset by its Minari id: from the local Minari folder, else shipped, else Minari's remote.
 
@@ -152,57 +146,59 @@ def load(dataset_id: str, device: str | torch.device = "cpu") -> Dataset:
     path = _local(dataset_id) or _shipped(dataset_id) or _download(dataset_id)
     try:
         source = minari.MinariDataset(path)
-        episodes = list(source.iterate_episodes())
+        parts = [_transitions(episode, source) for episode in source.iterate_episodes()]
+    except (DataError, ImportError, MemoryError):
+        raise
     except (
         Exception
     ) as error:  # h5py and Minari raise OSError, RuntimeError, KeyError, ValueError ...
         raise DataError(
-            f"{dataset_id} at {path} is damaged and cannot be read ({error}); delete that folder and load again."
+            f"{dataset_id} at {path} is damaged and cannot be read ({error}); "
+            "delete that folder and load again."
         ) from error
-    return from_minari(source, episodes).to(device)
-
-
-def from_minari(source: minari.MinariDataset, episodes: list) -> Dataset:
-    """Flatten Minari episodes (T + 1 observations, T of everything else) into transitions."""
-    name, space = source.spec.dataset_id, source.action_space
-    if not episodes:
-        raise DataError(f"{name} holds no episode.")
-    parts: dict[str, list] = {column: [] for column in _COLUMNS}
-    for number, episode in enumerate(episodes):
-        obs, action, steps = (
-            _flat(episode.observations, name),
-            np.asarray(episode.actions),
-            len(episode.rewards),
-        )
-        if len(obs) != steps + 1 or {
-            len(action),
-            len(episode.terminations),
-            len(episode.truncations),
-        } != {steps}:
-            raise DataError(
-                f"{name}: episode {number} has {len(obs)} observations, {len(action)} actions and {steps} rewards; "
-                "an episode of T steps needs T + 1 observations and T of everything else."
-            )
-        values = (
-            obs[:-1],
-            action,
-            episode.rewards,
-            obs[1:],
-            episode.terminations,
-            episode.truncations,
-        )
-        for column, value in zip(_COLUMNS, (*values, np.full(steps, number)), strict=True):
-            parts[column].append(value)
+    if not parts:
+        raise DataError(f"{dataset_id} holds no episode.")
+    columns = dict(zip(_COLUMNS, map(np.concatenate, zip(*parts, strict=True)), strict=True))
     metadata = source.storage.metadata
     reference = (metadata.get("ref_min_score"), metadata.get("ref_max_score"))
+    # Minari has no public name for the environment that is meant for evaluation
+    env = getattr(source, "_eval_env_spec", None) or source.env_spec
     return from_arrays(
-        **{column: np.concatenate(values) for column, values in parts.items()},
-        action_space=space,
-        id=name,
-        env=getattr(source, "_eval_env_spec", None)
-        or source.env_spec,  # Minari has no public name for the first
+        **columns,
+        action_space=source.action_space,
+        id=source.spec.dataset_id,
+        env=env,
         reference=None if None in reference else reference,
-    )
+    ).to(device)
+
+
+def _transitions(episode: minari.EpisodeData, source: minari.MinariDataset) -> tuple:
+    """One Minari episode (T + 1 observations, T of everything else) as columns of T rows."""
+    name, steps = source.spec.dataset_id, len(episode.rewards)
+    obs = flat_obs(episode.observations, source.observation_space, lead=1)
+    rest = (episode.actions, episode.terminations, episode.truncations)
+    if len(obs) != steps + 1 or {len(column) for column in rest} != {steps}:
+        raise DataError(
+            f"{name}: episode {episode.id} has {len(obs)} observations, {len(rest[0])} actions and "
+            f"{steps} rewards; an episode of T steps needs T + 1 observations and T of the others."
+        )
+    action, terminated, truncated = rest
+    number = np.full(steps, episode.id)
+    return obs[:-1], np.asarray(action), episode.rewards, obs[1:], terminated, truncated, number
+
+
+def flat_obs(obs, space: gym.Space, lead: int = 0) -> np.ndarray:
+    """Numbers of an observation in a row; a Dict's entries side by side, by name.
+
+    lead: how many leading axes (1 for time) stay as they are.
+    """
+    if isinstance(space, gym.spaces.Dict):
+        parts = [flat_obs(obs[key], space[key], lead) for key in sorted(space.spaces)]
+        return np.concatenate(parts, axis=-1)
+    if isinstance(obs, tuple) or np.asarray(obs).dtype.kind not in "fiub":
+        raise DataError(f"Observations in {space} are not numbers; encode them as numbers first.")
+    obs = np.asarray(obs, dtype=np.float32)
+    return obs.reshape(*obs.shape[:lead], -1)
 
 
 def from_arrays(
@@ -213,102 +209,125 @@ def from_arrays(
     terminated,
     truncated,
     episode,
-    action_space=None,
-    id="your log",
+    action_space: gym.Space | None = None,
+    id: str = "your log",
     **rest,
 ) -> Dataset:
-    """A Dataset from plain arrays with a row a transition; checks everything that can be checked.
+    """A Dataset from plain arrays with a row a transition, copied and checked.
 
     obs, next_obs: [N, obs_dim]. action: [N, act_dim] numbers, or [N] whole numbers for discrete actions.
     reward, terminated, truncated: [N]. episode: [N], one label an episode, rows of an episode together.
     action_space: Gymnasium space; without it continuous actions must already lie in [-1, 1].
+    rest: n_actions, env, reference of the Dataset.
     Raises DataError for wrong shapes, NaN or infinite values, actions out of bounds.
     """
     given = (obs, action, reward, next_obs, terminated, truncated, episode)
-    columns = {name: np.asarray(value) for name, value in zip(_COLUMNS, given, strict=True)}
-    _check_columns(columns, id)
-    discrete = isinstance(action_space, gym.spaces.Discrete) or columns["action"].ndim == 1
-    if discrete:
-        first = int(getattr(action_space, "start", 0))
-        columns["action"] = columns["action"].reshape(-1).astype(np.int64) - first
-        n_actions = (
-            int(action_space.n) if action_space is not None else int(columns["action"].max()) + 1
-        )
-        outside = (columns["action"] < 0) | (columns["action"] >= n_actions)
+    columns = dict(zip(_COLUMNS, map(np.asarray, given), strict=True))
+    _check_shapes(columns, id)
+    columns["episode"] = _episode_numbers(columns["episode"], id)
+    if isinstance(action_space, Discrete) or (action_space is None and columns["action"].ndim == 1):
+        columns["action"], n_actions = _discrete(columns["action"], action_space, id)
+        rest = {"n_actions": n_actions} | rest
+    elif isinstance(action_space, Box | None):
+        columns["action"] = _continuous(columns["action"], action_space, id)
     else:
-        n_actions, columns["action"] = (None, scale_action(columns["action"], action_space))
-        outside = (np.abs(columns["action"]) > 1 + 1e-4).any(-1)
-    if outside.any():
-        raise DataError(
-            f"{id}: {outside.sum()} actions lie outside the action space (first in row {outside.argmax()}); "
-            "pass the right action_space, or clip them if they were clipped when executed."
-        )
-    changes = np.flatnonzero(np.diff(columns["episode"])) + 1
-    if len(np.unique(columns["episode"])) != len(changes) + 1:
-        raise DataError(
-            f"{id}: the rows of an episode do not stand together; sort by episode, then by time."
-        )
-    columns["episode"] = np.repeat(
-        np.arange(len(changes) + 1), np.diff([0, *changes, len(columns["reward"])])
-    )
-    kinds = {"terminated": torch.bool, "truncated": torch.bool, "episode": torch.int64}
-    kinds |= {"action": torch.int64} if discrete else {}
-    tensors = {k: torch.as_tensor(v).to(kinds.get(k, torch.float32)) for k, v in columns.items()}
-    return Dataset(id=id, n_actions=n_actions, **tensors, **rest)
+        raise DataError(f"{id}: {action_space} is not supported; use a Box or a Discrete space.")
+    kinds = {"terminated": bool, "truncated": bool, "episode": np.int64}
+    kinds |= {"action": np.int64} if "n_actions" in rest else {}
+    columns = {name: np.array(c, kinds.get(name, np.float32)) for name, c in columns.items()}
+    _check_finite(columns, id)
+    return Dataset(id=id, **{name: torch.from_numpy(c) for name, c in columns.items()}, **rest)
 
 
-def scale_action(action, space: gym.spaces.Box | None):
-    """From the bounds of the action space to [-1, 1]; unbounded dimensions stay as they are."""
-    if space is None or not np.isfinite(space.low).all() or not np.isfinite(space.high).all():
-        return action
-    return 2 * (action - space.low) / (space.high - space.low) - 1
-
-
-def unscale_action(action, space: gym.spaces.Box):
-    """From [-1, 1] to the bounds of the action space: what an environment expects."""
-    if not np.isfinite(space.low).all() or not np.isfinite(space.high).all():
-        return action
-    return space.low + (action + 1) / 2 * (space.high - space.low)
-
-
-def _flat(obs, name: str) -> np.ndarray:
-    """[T, ...] -> [T, obs_dim]; a dictionary's entries are put side by side in the order of its space."""
-    if isinstance(obs, dict):
-        return np.concatenate([_flat(value, name) for value in obs.values()], axis=-1)
-    if isinstance(obs, tuple) or np.asarray(obs).dtype.kind not in "fiub":
-        raise DataError(
-            f"{name}: observations are not numbers; turn them into numeric arrays first."
-        )
-    return np.asarray(obs, dtype=np.float32).reshape(len(obs), -1)
-
-
-def _check_columns(columns: dict[str, np.ndarray], name: str) -> None:
-    rows = len(columns["reward"])
+def _check_shapes(columns: dict[str, np.ndarray], name: str) -> None:
+    rows = columns["reward"].size
     for column, value in columns.items():
-        allowed = {"obs": (2,), "next_obs": (2,), "action": (1, 2)}.get(column, (1,))
-        if len(value) != rows or value.ndim not in allowed or rows == 0:
+        axes = {"obs": (2,), "next_obs": (2,), "action": (1, 2)}.get(column, (1,))
+        if value.ndim not in axes or len(value) != rows or rows == 0:
             raise DataError(
-                f"{name}: {column} has shape {value.shape} beside {rows} rewards; every column needs one row a "
-                "transition, obs and next_obs two axes, action one (discrete) or two."
+                f"{name}: {column} has shape {value.shape} beside {rows} rewards; every column needs a "
+                "row for each transition, obs and next_obs two axes, action one (discrete) or two."
             )
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            bad = np.flatnonzero(~np.isfinite(value.reshape(rows, -1)).all(-1))
+        if column != "episode" and value.dtype.kind not in "fiub":
+            raise DataError(f"{name}: {column} holds {value.dtype}; turn it into numbers.")
+    if columns["obs"].shape != columns["next_obs"].shape:
+        shapes = f"{columns['obs'].shape} and {columns['next_obs'].shape}"
+        raise DataError(f"{name}: obs and next_obs differ in shape, {shapes}; they need the same.")
+
+
+def _check_finite(columns: dict[str, np.ndarray], name: str) -> None:
+    for column, value in columns.items():
+        bad = np.flatnonzero(~np.isfinite(value.reshape(len(value), -1)).all(-1))
+        if len(bad):
             raise DataError(
                 f"{name}: {column} is NaN or infinite in {len(bad)} rows (first: row {bad[0]}, episode "
                 f"{columns['episode'][bad[0]]}); drop those episodes or repair the log."
             )
-    if columns["obs"].shape != columns["next_obs"].shape:
+
+
+def _episode_numbers(labels: np.ndarray, name: str) -> np.ndarray:
+    """Labels in the order of the log -> 0, 1, 2, ..."""
+    starts = np.append(True, labels[1:] != labels[:-1])
+    if len(np.unique(labels)) != starts.sum():
         raise DataError(
-            f"{name}: obs {columns['obs'].shape} and next_obs {columns['next_obs'].shape} differ in shape."
+            f"{name}: the rows of an episode do not stand together; sort by episode, then by time."
         )
+    return np.cumsum(starts) - 1
+
+
+def _discrete(action: np.ndarray, space: Discrete | None, name: str) -> tuple[np.ndarray, int]:
+    if action.ndim != 1 or not (action % 1 == 0).all():
+        raise DataError(
+            f"{name}: discrete actions must be one whole number a row; "
+            "give continuous ones two axes, [N, act_dim]."
+        )
+    action = action.astype(np.int64) - (0 if space is None else int(space.start))
+    n_actions = int(action.max()) + 1 if space is None else int(space.n)
+    _check_bounds((action >= 0) & (action < n_actions), name)
+    return action, n_actions
+
+
+def _continuous(action: np.ndarray, space: Box | None, name: str) -> np.ndarray:
+    action = np.asarray(action, np.float64).reshape(len(action), -1)
+    scaled = action if space is None else scale_action(action, space)
+    free = np.zeros(scaled.shape[-1], bool) if space is None else ~_bounded(space)
+    inside = (np.abs(scaled) <= 1 + 1e-4) | free | np.isnan(action)  # NaN has a message of its own
+    _check_bounds(inside.all(-1), name)
+    return scaled
+
+
+def _check_bounds(inside: np.ndarray, name: str) -> None:
+    if not inside.all():
+        raise DataError(
+            f"{name}: {(~inside).sum()} actions lie outside the action space (first in row "
+            f"{(~inside).argmax()}); pass the right action_space, or clip them if the executed ones were."
+        )
+
+
+def _bounded(space: Box) -> np.ndarray:
+    """Which dimensions have two finite, different bounds; the others are not scaled."""
+    low, high = space.low.reshape(-1), space.high.reshape(-1)
+    return np.isfinite(low) & np.isfinite(high) & (low < high)
+
+
+def scale_action(action: np.ndarray, space: Box) -> np.ndarray:
+    """From the bounds of the action space to [-1, 1], [..., act_dim]; unbounded dimensions stay."""
+    low, high = space.low.reshape(-1).astype(float), space.high.reshape(-1).astype(float)
+    with np.errstate(all="ignore"):
+        return np.where(_bounded(space), 2 * (action - low) / (high - low) - 1, action)
+
+
+def unscale_action(action: np.ndarray, space: Box) -> np.ndarray:
+    """From [-1, 1] to the bounds of the action space: what an environment expects."""
+    low, high = space.low.reshape(-1).astype(float), space.high.reshape(-1).astype(float)
+    with np.errstate(all="ignore"):
+        return np.where(_bounded(space), low + (action + 1) / 2 * (high - low), action)
 
 
 def shipped_ids() -> list[str]:
     """Ids of the datasets that come with the book."""
-    return sorted(
-        str(path.parent.parent.relative_to(SHIPPED))
-        for path in SHIPPED.glob("*/*/data/metadata.json")
-    )
+    found = SHIPPED.glob("**/data/metadata.json")
+    return sorted(path.parents[1].relative_to(SHIPPED).as_posix() for path in found)
 
 
 def _local(dataset_id: str) -> Path | None:
@@ -319,51 +338,53 @@ def _local(dataset_id: str) -> Path | None:
             f"{dataset_id!r} is not a Minari id such as pendulum/narrow-v0 (namespace/name-v0); "
             f"shipped are {', '.join(shipped_ids())}."
         ) from error
-    path = Path(get_dataset_path(dataset_id)) / "data"
+    try:
+        path = Path(get_dataset_path(dataset_id)) / "data"
+    except OSError:  # the folder of local datasets cannot be made: then there is none
+        return None
     return path if path.exists() else None
 
 
 def _shipped(dataset_id: str) -> Path | None:
-    if dataset_id not in shipped_ids():
-        return None
-    folder = SHIPPED / dataset_id / "data"
-    known = dict(line.split()[::-1] for line in (SHIPPED / "SHA256SUMS").read_text().splitlines())
-    for file in sorted(folder.iterdir()):
-        key = file.relative_to(SHIPPED).as_posix()
-        if known.get(key) != hashlib.sha256(file.read_bytes()).hexdigest():
+    sums = (SHIPPED / "SHA256SUMS").read_text().splitlines()
+    hashes = {name: value for value, name in map(str.split, sums)}
+    mine = {name: h for name, h in hashes.items() if name.startswith(f"{dataset_id}/data/")}
+    for name, expected in mine.items():
+        file = SHIPPED / name
+        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
             raise DataError(
                 f"{dataset_id} is damaged: {file.name} does not match its SHA-256; restore it with "
                 f"`git checkout data/{dataset_id}` or install offrl_nb again."
             )
-    return folder
+    return SHIPPED / dataset_id / "data" if mine else None
 
 
 def _download(dataset_id: str) -> Path:
-    """Fetch from Minari's remote into a temporary folder and move it into place only when it is whole."""
-    final = Path(get_dataset_path(dataset_id))
-    root = Path(get_dataset_path())
+    """Fetch from Minari's remote into a temporary folder and move it into place when it is whole."""
     near = difflib.get_close_matches(dataset_id, shipped_ids(), n=1, cutoff=0.6)
     help_ = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(shipped_ids())}."
-    root.mkdir(parents=True, exist_ok=True)
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
-        os.environ["MINARI_DATASETS_PATH"] = folder
-        try:
-            minari.download_dataset(dataset_id)
-            fetched = Path(get_dataset_path(dataset_id))
-            final.parent.mkdir(parents=True, exist_ok=True)
-            fetched.rename(final)
-        except ValueError as error:
-            raise DataError(
-                f"Minari's remote does not have {dataset_id} ({error}); {help_}"
-            ) from error
-        except Exception as error:  # the HTTP client's own errors; which one depends on the remote
-            raise DataError(
-                f"{dataset_id} is neither on this computer nor shipped, and Minari's remote could not be reached "
-                f"({type(error).__name__}); connect to the network, or {help_}"
-            ) from error
-        finally:
-            os.environ.pop("MINARI_DATASETS_PATH")
-            if before is not None:
-                os.environ["MINARI_DATASETS_PATH"] = before
+    try:
+        root, final = Path(get_dataset_path()), Path(get_dataset_path(dataset_id))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+            _fetch(dataset_id, folder, help_)
+            (Path(folder) / dataset_id).rename(final)
+    except OSError as error:
+        raise DataError(
+            f"{dataset_id} cannot be stored in Minari's folder ({error}); "
+            "set MINARI_DATASETS_PATH to a folder that can be written."
+        ) from error
     return final / "data"
+
+
+def _fetch(dataset_id: str, folder: str, help_: str) -> None:
+    try:
+        with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=folder):
+            minari.download_dataset(dataset_id)
+    except ValueError as error:
+        raise DataError(f"Minari's remote does not have {dataset_id} ({error}); {help_}") from error
+    except Exception as error:  # the HTTP client's own errors; which one depends on the remote
+        raise DataError(
+            f"{dataset_id} is neither on this computer nor shipped, and Minari's remote could not be "
+            f"reached ({type(error).__name__}); connect to the network, or {help_}"
+        ) from error

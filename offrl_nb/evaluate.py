@@ -14,11 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from offrl_nb.data import Dataset, unscale_action
+from offrl_nb.data import Dataset, flat_obs, unscale_action
 
-FIRST_START = (
-    10_000  # seed of the first evaluation episode; every training seed meets the same starts
-)
+# Seed of the first evaluation episode; every training seed meets the same starts.
+FIRST_START = 10_000
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,12 @@ class Rollouts:
     returns: np.ndarray  # [S, E] undiscounted
     lengths: np.ndarray  # [S, E]
     obs: np.ndarray | None = None  # [T, S, E, obs_dim] what the policy saw, where recorded
-    action: np.ndarray | None = (
-        None  # [T, S, E, act_dim] or [T, S, E] what it did, in the dataset's scale
-    )
+    action: np.ndarray | None = None  # [T, S, E, act_dim] or [T, S, E] in the dataset's scale
     alive: np.ndarray | None = None  # [T, S, E] False after an episode's end
 
 
 class _OneEpisode(gym.Wrapper):
-    """Plays one episode for each seeded reset, then idles: an episode that is over costs and adds nothing."""
+    """Plays one episode for each seeded reset, then idles: an episode that is over adds nothing."""
 
     def reset(self, *, seed=None, options=None):
         if seed is not None:
@@ -50,25 +47,35 @@ class _OneEpisode(gym.Wrapper):
         return obs, reward, terminated, truncated, info
 
 
-class _Floats(gym.ObservationWrapper):
-    """Flat float32 observations, as a Dataset has them."""
+class _Flat(gym.ObservationWrapper):
+    """Observations as a Dataset has them: flat, float32."""
 
     def __init__(self, env):
         super().__init__(env)
-        self.parts = isinstance(env.observation_space, gym.spaces.Dict)
-        size = gym.spaces.utils.flatdim(env.observation_space)
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        width = flat_obs(env.observation_space.sample(), env.observation_space).size
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
 
     def observation(self, obs):
-        parts = obs.values() if self.parts else [obs]
-        return np.concatenate([np.asarray(part, np.float32).reshape(-1) for part in parts])
+        return flat_obs(obs, self.env.observation_space)
 
 
 def make_envs(env, count: int) -> gym.vector.VectorEnv:
-    """`count` copies of an environment (id or spec), each playing one episode per seeded reset."""
-    return gym.make_vec(
-        env, num_envs=count, vectorization_mode="sync", wrappers=[_Floats, _OneEpisode]
-    )
+    """`count` copies of an environment (id or spec), each playing one episode per seeded reset.
+
+    Raises ValueError for an environment that is not installed or whose episodes may never end.
+    """
+    try:
+        envs = gym.make_vec(
+            env, num_envs=count, vectorization_mode="sync", wrappers=[_Flat, _OneEpisode]
+        )
+    except gym.error.Error as error:
+        raise ValueError(
+            f"The environment {getattr(env, 'id', env)} cannot be made ({error}); "
+            "install its package, or pass evaluate=None."
+        ) from error
+    if envs.spec.max_episode_steps is None:
+        raise ValueError(f"{envs.spec.id} has no time limit; register it with max_episode_steps.")
+    return envs
 
 
 @torch.no_grad()
@@ -86,21 +93,20 @@ def rollout(
     Every episode counts: waiting for "the first K to finish" would favour short ones.
     """
     episodes = envs.num_envs // seeds
-    space, discrete = (
-        envs.single_action_space,
-        isinstance(envs.single_action_space, gym.spaces.Discrete),
-    )
+    space = envs.single_action_space
     starts = [first_start + i for i in range(episodes)] * seeds
     obs, _ = envs.reset(seed=starts)
     alive = np.ones(envs.num_envs, bool)
     returns, lengths, history = (np.zeros(envs.num_envs), np.zeros(envs.num_envs, int), [])
     while alive.any():
-        seen = torch.as_tensor(obs, dtype=torch.get_default_dtype(), device=device).unflatten(
-            0, (seeds, episodes)
-        )
+        seen = torch.as_tensor(obs, dtype=torch.get_default_dtype(), device=device)
+        seen = seen.unflatten(0, (seeds, episodes))
         chosen = act(seen).cpu().numpy()
-        flat = chosen.reshape(envs.num_envs, *chosen.shape[2:])
-        action = flat + space.start if discrete else unscale_action(flat, space).astype(space.dtype)
+        if isinstance(space, gym.spaces.Discrete):
+            action = chosen.reshape(-1) + space.start
+        else:
+            action = unscale_action(chosen, space).astype(space.dtype)
+            action = action.reshape(envs.num_envs, *space.shape)
         if record:
             history.append((seen.cpu().numpy(), chosen, alive.reshape(seeds, episodes)))
         obs, reward, terminated, truncated, _ = envs.step(action)
@@ -113,12 +119,15 @@ def rollout(
 def evaluator(dataset: Dataset, episodes: int = 10, first_start: int = FIRST_START):
     """A function (act, S) -> {"return": [S]}: the mean return of `episodes` episodes for each seed.
 
-    The environment is the dataset's own. Raises ValueError where the dataset has none.
+    The environment is the dataset's own. Raises ValueError where there is none.
     """
+    if episodes < 1:
+        raise ValueError(f"episodes is {episodes}; evaluate at least one episode for each seed.")
     if dataset.env is None:
         raise ValueError(
             f"{dataset.id} has no environment; pass evaluate=None and judge it from data."
         )
+    make_envs(dataset.env, 1).close()  # fail now rather than at the first evaluation
     made = functools.cache(lambda seeds: make_envs(dataset.env, seeds * episodes))
 
     def evaluate(act: Callable[[Tensor], Tensor], seeds: int) -> dict[str, np.ndarray]:
@@ -128,40 +137,42 @@ def evaluator(dataset: Dataset, episodes: int = 10, first_start: int = FIRST_STA
     return evaluate
 
 
-def interval(
-    samples, statistic=np.mean, level: float = 0.95, draws: int = 10_000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic of independent samples (Efron 1979).
+def interval(samples, level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of independent samples (Efron 1979).
 
     With 5 samples it is narrower than it should be: read it as a guide and look at the points.
+    NaN for a single sample, which says nothing about spread.
     """
-    samples = np.asarray(samples, float)
-    picks = np.random.default_rng(0).integers(len(samples), size=(draws, len(samples)))
-    tail = 50 * (1 - level)
-    low, high = np.percentile(statistic(samples[picks], axis=1), [tail, 100 - tail])
-    return float(low), float(high)
+    if np.size(samples) < 2:
+        return np.nan, np.nan
+    return _middle(_means(samples, draws, np.random.default_rng(0)), level)
 
 
 def difference(a, b, level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
     """Bootstrap interval of mean(a) - mean(b) for independent samples."""
-    generator, means = np.random.default_rng(0), []
-    for samples in (np.asarray(a, float), np.asarray(b, float)):
-        picks = generator.integers(len(samples), size=(draws, len(samples)))
-        means.append(samples[picks].mean(1))
-    tail = 50 * (1 - level)
-    low, high = np.percentile(means[0] - means[1], [tail, 100 - tail])
+    generator = np.random.default_rng(0)
+    return _middle(_means(a, draws, generator) - _means(b, draws, generator), level)
+
+
+def _means(samples, draws: int, generator: np.random.Generator) -> np.ndarray:
+    samples = np.asarray(samples, float)
+    return samples[generator.integers(len(samples), size=(draws, len(samples)))].mean(1)
+
+
+def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
 
 
 def last(log: pd.DataFrame, column: str = "return") -> np.ndarray:
-    """The final measurement of every seed, [S]."""
-    measured = log.dropna(subset=[column])
-    return measured[measured.step == measured.step.max()].sort_values("seed")[column].to_numpy()
+    """The final measurement of every seed, [S]; a seed that has diverged stays NaN."""
+    final = log[log.step == log.step[log[column].notna()].max()]
+    return final.sort_values("seed")[column].to_numpy()
 
 
 def best(log: pd.DataFrame, column: str = "return") -> np.ndarray:
-    """The best measurement of every seed during training, [S]: chosen with the environment, so optimistic."""
-    return log.dropna(subset=[column]).groupby("seed")[column].max().sort_index().to_numpy()
+    """The best measurement of every seed, [S]: chosen with the environment, so optimistic."""
+    return log.groupby("seed")[column].max().to_numpy()
 
 
 def summary(logs: dict[str, pd.DataFrame], column: str = "return") -> pd.DataFrame:
@@ -172,7 +183,7 @@ def summary(logs: dict[str, pd.DataFrame], column: str = "return") -> pd.DataFra
         low, high = interval(values)
         rows[name] = {
             "last": f"{values.mean():.0f}",
-            "95 % interval": f"{low:.0f} to {high:.0f}",
+            "95 % interval": f"{low:.0f} to {high:.0f}" if len(values) > 1 else "–",
             "best": f"{best(log, column).mean():.0f}",
             "last, each seed": "  ".join(f"{value:.0f}" for value in values),
         }

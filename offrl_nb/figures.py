@@ -43,7 +43,7 @@ def curve(
 ) -> None:
     """Mean over seeds against the update, with a band (95 % bootstrap interval) and a thin line for each seed."""
     values = log.dropna(subset=[column]).pivot(index="step", columns="seed", values=column)
-    (line,) = ax.plot(values.index, values.mean(axis=1), label=label, color=colour)
+    (line,) = ax.plot(values.index, values.mean(axis=1, skipna=False), label=label, color=colour)
     bands = np.array([interval(row, draws=1000) for row in values.to_numpy()])
     ax.fill_between(
         values.index, bands[:, 0], bands[:, 1], color=line.get_color(), alpha=0.2, linewidth=0

@@ -5,6 +5,7 @@ for every seed. Not for: deciding what an update does. Each chapter prints its o
 """
 
 import io
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -39,38 +40,36 @@ class Streams:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal, [S, *shape]."""
-        return self._next(
-            ("normal", shape), lambda g, n: torch.randn(n, *shape, generator=g, device=self.device)
-        )
+        return self._next(torch.randn, shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform in [0, 1), [S, *shape]."""
-        return self._next(
-            ("uniform", shape), lambda g, n: torch.rand(n, *shape, generator=g, device=self.device)
-        )
+        return self._next(torch.rand, shape)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """Whole numbers 0 .. high - 1, each equally likely, [S, *shape]."""
-        return self._next(
-            ("integers", high, shape),
-            lambda g, n: torch.randint(high, (n, *shape), generator=g, device=self.device),
-        )
+        """Whole numbers 0 .. high - 1, each equally likely, [S, *shape]; `high` may change."""
+        return self._next(_whole, shape) % high
 
     def initial(self, *shape: int) -> Tensor:
         """Uniform in [0, 1) for initial weights, [S, *shape]: drawn once, nothing kept."""
-        return torch.stack(
-            [torch.rand(*shape, generator=g, device=self.device) for g in self.generators]
-        )
+        return self._draw(torch.rand, shape).squeeze(0)
 
-    def _next(self, key: tuple, draw: Callable) -> Tensor:
-        chunk = self._ready.get(key)
+    def _next(self, draw: Callable, shape: tuple[int, ...]) -> Tensor:
+        chunk = self._ready.get((draw, shape))
         if not chunk:
-            count = max(1, min(256, CHUNK // max(1, int(np.prod(key[-1])))))
-            stacked = torch.stack(
-                [draw(g, count) for g in self.generators], dim=1
-            )  # [count, S, *shape]
-            chunk = self._ready[key] = list(stacked.unbind(0))[::-1]
+            count = max(1, min(256, CHUNK // max(1, math.prod(shape))))
+            chunk = list(self._draw(draw, shape, count).flip(0))
+            self._ready[draw, shape] = chunk
         return chunk.pop()
+
+    def _draw(self, draw: Callable, shape: tuple[int, ...], count: int = 1) -> Tensor:
+        size = (count, *shape)
+        drawn = [draw(size, generator=g, device=self.device) for g in self.generators]
+        return torch.stack(drawn, dim=1)  # [count, S, *shape]
+
+
+def _whole(size: tuple[int, ...], **where) -> Tensor:
+    return torch.randint(2**62, size, **where)
 
 
 def adam(net: nn.Module, learning_rate: float) -> torch.optim.Adam:
@@ -140,7 +139,8 @@ def fit(
 
 
 def _spaced(total: int, count: int) -> set[int]:
-    return {int(step) for step in np.linspace(0, total, min(count, total) + 1)[1:]}
+    count = min(count, total)
+    return {total * i // count for i in range(1, count + 1)}
 
 
 def _summary(name: str, seeds: int, updates: int, seconds: float, evaluating: float) -> str:
@@ -203,10 +203,11 @@ class _CellOutput(io.TextIOBase):
         self.kept.append(line)
 
 
-_outputs: dict[int, _CellOutput] = {}  # the last cell's, by its execution count
+_latest: tuple[int, _CellOutput] | None = None  # execution count and output of the last cell
 
 
 def _cell_output() -> _CellOutput | None:
+    global _latest
     try:
         from IPython import get_ipython
         from IPython.display import display
@@ -215,7 +216,6 @@ def _cell_output() -> _CellOutput | None:
     shell = get_ipython()
     if not hasattr(shell, "kernel"):
         return None
-    if shell.execution_count not in _outputs:
-        _outputs.clear()
-        _outputs[shell.execution_count] = _CellOutput(display)
-    return _outputs[shell.execution_count]
+    if _latest is None or _latest[0] != shell.execution_count:
+        _latest = (shell.execution_count, _CellOutput(display))
+    return _latest[1]

@@ -60,7 +60,7 @@ class Normaliser(nn.Module):
     def __init__(self, obs: Tensor, eps: float = 1e-3):
         super().__init__()
         self.register_buffer("mean", obs.mean(0))
-        self.register_buffer("std", obs.std(0) + eps)
+        self.register_buffer("std", obs.std(0, correction=0) + eps)
 
     def forward(self, obs: Tensor) -> Tensor:
         return (obs - self.mean) / self.std
@@ -106,7 +106,7 @@ class Deterministic(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """a ~ Normal(tanh(f(s)), sigma) with one learned sigma a dimension that does not depend on the state."""
+    """a ~ Normal(tanh(f(s)), sigma) with one learned sigma a dimension, the same in every state."""
 
     def __init__(self, obs_dim, act_dim, streams, hidden=(64, 64), normaliser=None):
         super().__init__()

@@ -30,7 +30,9 @@ def run(path: Path, first: int) -> list[str]:
     lines = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            lines += [line for line in output.get("text", "").splitlines() if line[:1] in "✓✗"]
+            lines += [
+                line for line in output.get("text", "").splitlines() if line.startswith(("✓", "✗"))
+            ]
             if output.output_type == "error":
                 lines.append(f"✗ {output.ename}: {output.evalue}")
     return lines
@@ -39,5 +41,9 @@ def run(path: Path, first: int) -> list[str]:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).exists():
         raise SystemExit("usage: python scripts/claims.py chapters/<slug>.ipynb")
+    false = 0
     for first in BLOCKS:
-        print(f"seeds {first}-{first + 4}", *run(Path(sys.argv[1]), first), sep="\n  ", flush=True)
+        lines = run(Path(sys.argv[1]), first)
+        false += sum(line.startswith("✗") for line in lines)
+        print(f"seeds {first}-{first + 4}", *lines, sep="\n  ", flush=True)
+    sys.exit(1 if false else 0)

@@ -17,7 +17,13 @@ def figures() -> dict[Path, bytes]:
     for notebook in sorted((ROOT / "chapters").glob("*.ipynb")):
         for cell in json.loads(notebook.read_text())["cells"]:
             if target := cell["metadata"].get("offrl", {}).get("save"):
-                images = [o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})]
+                images = [
+                    output["data"]["image/png"]
+                    for output in cell["outputs"]
+                    if "image/png" in output.get("data", {})
+                ]
+                if not images:
+                    raise SystemExit(f"{notebook.name} has no outputs; run `make execute`.")
                 found[ROOT / target] = base64.b64decode("".join(images[-1]))
     return found
 

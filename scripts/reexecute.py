@@ -32,12 +32,13 @@ def peak_gigabytes() -> float:
 def main() -> int:
     failed, whole = [], 0.0
     for path in notebooks():
-        began = time.perf_counter()
+        began, before = time.perf_counter(), peak_gigabytes()
         done = subprocess.run([sys.executable, "-m", "pytest", *NBVAL, str(path)], cwd=ROOT)
         seconds = time.perf_counter() - began
         whole += seconds
-        print(f"{path.name}: {seconds:.0f} s, largest so far {peak_gigabytes():.1f} GB", flush=True)
-        if done.returncode or seconds > SECONDS or peak_gigabytes() > GIGABYTES:
+        peak = peak_gigabytes()
+        print(f"{path.name}: {seconds:.0f} s, at most {peak:.1f} GB", flush=True)
+        if done.returncode or seconds > SECONDS or peak > max(GIGABYTES, before):
             failed.append(path.name)
     if whole > ALL_SECONDS:
         failed.append(f"the whole book ({whole / 60:.0f} minutes)")

@@ -19,7 +19,9 @@ def test_size_follows_the_environment_variable(monkeypatch):
         size(1, 2)
 
 
-@pytest.mark.parametrize("false", [False, np.array([True, False]), torch.tensor([False])])
+@pytest.mark.parametrize(
+    "false", [False, np.array([True, False]), torch.tensor([False]), [True, False], np.bool_(False)]
+)
 def test_a_false_claim_raises(false, monkeypatch, capsys):
     monkeypatch.setenv("OFFRL_SIZE", "book")
     with pytest.raises(AssertionError, match="A beats B  \\[1 against 2\\]"):
@@ -37,6 +39,12 @@ def test_a_true_claim_prints_its_numbers(monkeypatch, capsys):
     assert capsys.readouterr().out == "✓ A beats B  [2 against 1]\n"
     with pytest.raises(ValueError, match="'exact' or 'measured'"):
         claim("?", True, kind="sure")
+
+
+@pytest.mark.parametrize("nothing", [[], np.array([]), 1.0, (x for x in [True]), None])
+def test_a_claim_that_compares_nothing_is_refused(nothing):
+    with pytest.raises(ValueError, match="must be true or false"):
+        claim("A beats B", nothing)
 
 
 def not_answered():

@@ -36,7 +36,7 @@ class Countdown(gym.Env):
         return np.array([self.left], np.float64), reward, self.over, False, {}
 
 
-gym.register("Countdown-v0", Countdown, disable_env_checker=True)
+gym.register("Countdown-v0", Countdown, max_episode_steps=50, disable_env_checker=True)
 
 
 def test_every_episode_is_played_once_whatever_its_length():
@@ -80,6 +80,42 @@ def test_replaying_the_logged_actions_from_the_logged_starts_leads_through_the_l
     assert np.allclose(played.obs[:20, 0], logged[:20], atol=1e-3)  # later rounding grows, unstable
 
 
+class Goal(gym.Env):
+    """Gives the entries of its observation in another order than its space, and images in bytes."""
+
+    observation_space = gym.spaces.Dict(
+        place=gym.spaces.Box(0, 255, (2, 2), np.uint8), goal=gym.spaces.Discrete(7)
+    )
+    action_space = gym.spaces.Discrete(3, start=5)
+
+    def reset(self, *, seed=None, options=None):
+        return {"place": np.full((2, 2), 9, np.uint8), "goal": 4}, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return self.reset()[0], float(action), False, False, {}
+
+
+gym.register("Goal-v0", Goal, max_episode_steps=3, disable_env_checker=True)
+
+
+def test_observations_stand_by_name_and_discrete_actions_start_where_they_start():
+    envs = make_envs("Goal-v0", 2)
+    played = rollout(lambda obs: torch.full(obs.shape[:2], 2), envs, 1, record=True)
+    assert played.obs[0, 0, 0].tolist() == [4, 9, 9, 9, 9]
+    assert played.returns.tolist() == [[21.0, 21.0]]
+
+
+def test_environments_that_cannot_be_played_are_refused():
+    gym.register("Endless-v0", Goal)
+    with pytest.raises(ValueError, match="no time limit"):
+        make_envs("Endless-v0", 1)
+    with pytest.raises(ValueError, match="cannot be made"):
+        make_envs("Missing-v0", 1)
+    with pytest.raises(ValueError, match="at least one episode"):
+        evaluator(offrl_nb.load("cartpole/mixed-v0"), episodes=-1)
+
+
 def test_evaluator_needs_an_environment(continuous):
     with pytest.raises(ValueError, match="has no environment"):
         evaluator(continuous)
@@ -99,6 +135,7 @@ def test_intervals_cover_about_as_often_as_they_say():
     low, high = difference([1.0, 2.0, 3.0], [11.0, 12.0, 13.0])
     assert -12 < low < -10 < high < -8
     assert interval([2.0, 2.0]) == (2.0, 2.0)
+    assert np.isnan(interval([2.0])).all()  # one seed says nothing about spread
 
 
 def test_last_best_and_summary():
@@ -110,3 +147,16 @@ def test_last_best_and_summary():
     assert last(log).tolist() == [2.0, 3.0] and best(log).tolist() == [5.0, 3.0]  # by seed
     table = summary({"run": log})
     assert table.loc["run", "last"] == "2" and table.loc["run", "best"] == "4"
+
+
+def test_a_diverged_seed_is_not_left_out():
+    returns = iter(np.array([[1.0, 5.0], [np.nan, 2.0]]))
+    log = offrl_nb.fit(
+        lambda s: {"loss": torch.zeros(2)},
+        10,
+        [0, 1],
+        lambda: {"return": next(returns)},
+        evaluations=2,
+    )
+    assert np.isnan(last(log)[0]) and last(log)[1] == 2.0
+    assert "nan" in summary({"run": log}).loc["run", "last"]

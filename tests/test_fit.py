@@ -25,6 +25,12 @@ def test_a_seeds_numbers_do_not_depend_on_its_company(draw):
     assert len(together.flatten().unique()) > (6 if draw == "integers" else 5000)
 
 
+def test_a_growing_buffer_uses_one_stream_of_whole_numbers():
+    streams = Streams([0])
+    drawn = [streams.integers(high, 8).max().item() < high for high in range(1, 200)]
+    assert all(drawn) and len(streams._ready) == 1
+
+
 def test_streams_have_the_distribution_they_say():
     streams = Streams([0, 1])
     normal, uniform = streams.normal(20_000), streams.uniform(20_000)

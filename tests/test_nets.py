@@ -23,6 +23,7 @@ from offrl_nb.nets import (
 
 @pytest.fixture(autouse=True)
 def double_precision():
+    torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
