@@ -69,13 +69,13 @@ def reference(ax: Axes, value: float, label: str, vertical: bool = False) -> Non
     """A dashed line that says what a value means, labelled on the line itself."""
     if vertical:
         ax.axvline(value, color=GREY, linestyle="--", linewidth=1)
-        where, at, offset = ("data", "axes fraction"), (value, 0.02), (3, 0)
+        where, at, offset = ("data", "axes fraction"), (value, 0.98), (3, 0)
     else:
         ax.axhline(value, color=GREY, linestyle="--", linewidth=1)
-        where, at, offset = ("axes fraction", "data"), (0.995, value), (0, 3)
+        where, at, offset = ("axes fraction", "data"), (0.995, value), (0, -3)
     align = {"ha": "left", "rotation": 90} if vertical else {"ha": "right"}
     ax.annotate(
-        label, at, offset, where, "offset points", color=GREY, fontsize=9, va="bottom", **align
+        label, at, offset, where, "offset points", color=GREY, fontsize=9, va="top", **align
     )
 
 
