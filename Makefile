@@ -6,11 +6,11 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready$(if $(TORCH),-$(TORCH))
 BOOK := _build/.book
 PORT := 8000
-SITE := _config.yml _toc.yml index.md references.bib $(shell find chapters offrl_nb _static _ext -type f \
+SITE := _config.yml _toc.yml repository.yml index.md references.bib $(shell find chapters assignments offrl_nb _static _ext -type f \
 	-not -path '*/.*' -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test retest serve chapter execute methods claims data lint format lab clean need-chapter
+.PHONY: help env book test retest serve chapter execute methods assignments claims results data lint format lab clean need-chapter
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,8 +50,14 @@ execute: $(READY) ## re-run the chapters and store their outputs (CH=bc: only th
 methods: $(READY) ## write the chapters' method cells to offrl_nb/methods
 	@$(PY) scripts/methods.py
 
+assignments: $(READY) ## write the student notebooks to assignments/chapters
+	@$(PY) scripts/assignments.py
+
 claims: need-chapter $(READY) ## CH=bc: re-run a chapter's claims with three other blocks of seeds
 	@$(PY) scripts/claims.py chapters/$(CH).ipynb
+
+results: $(READY) ## train every method on every shipped dataset (SIZE=paper: published settings; resumable)
+	@$(PY) -m offrl_nb results --size $(or $(SIZE),book) $(ARGS)
 
 data: $(READY) ## make the shipped datasets anew
 	@set -e; for script in data/make_*.py; do echo "$$script"; $(PY) "$$script"; done

@@ -1,4 +1,4 @@
-"""The command line: `python -m offrl_nb train bc --dataset pendulum/narrow-v0 --seeds 5`.
+"""The command line: `python -m offrl_nb train bc --dataset pendulum/narrow-v0 --seeds 5`, and `results`.
 
 For: training a chapter's method on any dataset, outside a notebook. Not for: code of its own; it calls
 the same `train` that the chapter prints.
@@ -9,14 +9,15 @@ import pkgutil
 import sys
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
 
 import offrl_nb.methods
-from offrl_nb.data import load
+from offrl_nb.data import load, shipped_ids
 from offrl_nb.evaluate import evaluator, summary
+from offrl_nb.results import FOLDER, keys, run
 
 
 @dataclass
@@ -62,7 +63,36 @@ def train(slug: str, arguments: list[str]) -> None:
         print(summary({slug: log}).to_string())
 
 
+@dataclass
+class Wanted:
+    """Which runs `results` makes; those that are stored already are left alone."""
+
+    methods: tuple[str, ...] = ()  # keys such as bc bc-percent; none: every method and variant
+    datasets: tuple[str, ...] = ()  # Minari ids; none: every shipped dataset
+    size: Literal["fast", "book", "paper"] = "book"
+    seeds: int = 10  # seeds 0 .. seeds - 1
+    episodes: int = 20  # evaluation episodes for each seed
+    device: str = "cpu"
+    folder: Path = FOLDER
+
+
+def results(arguments: list[str]) -> None:
+    wanted = tyro.cli(Wanted, args=arguments, prog="offrl_nb results")
+    check_device(wanted.device)
+    torch.set_num_threads(1)
+    slug_of = {key: slug for slug in methods() for key in keys(slug)}
+    if unknown := set(wanted.methods) - slug_of.keys():
+        raise ValueError(
+            f"There is no method {', '.join(sorted(unknown))}; there are {', '.join(slug_of)}."
+        )
+    for dataset_id in wanted.datasets or shipped_ids():
+        for key in wanted.methods or slug_of:
+            settings = (wanted.size, wanted.seeds, wanted.episodes, wanted.device, wanted.folder)
+            print(run(slug_of[key], key, dataset_id, *settings), flush=True)
+
+
 def check_device(device: str) -> None:
+    """Raises ValueError for a device that is not here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -72,18 +102,27 @@ def check_device(device: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    usage = f"usage: python -m offrl_nb train {{{','.join(methods())}}} --dataset ID [options]; --help lists them"
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage)
-        return 0
-    if arguments[0] != "train" or len(arguments) < 2 or arguments[1] not in methods():
-        print(f"{' '.join(arguments[:2])!r} is not a command. {usage}", file=sys.stderr)
-        return 2
+    known = ",".join(methods())
+    usage = (
+        f"usage: python -m offrl_nb train {{{known}}} --dataset ID [options], "
+        "or python -m offrl_nb results [options]; --help lists the options"
+    )
     try:
-        train(arguments[1], arguments[2:])
+        match arguments:
+            case [] | ["-h" | "--help"]:
+                print(usage)
+            case ["train", slug, *rest] if slug in methods():
+                train(slug, rest)
+            case ["results", *rest]:
+                results(rest)
+            case _:
+                raise ValueError(f"{' '.join(arguments[:2])!r} is not a command. {usage}")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped; what was complete is stored.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -109,6 +109,15 @@ class Dataset:
             columns = {name: c for name, c in columns.items() if c.is_floating_point()}
         return replace(self, **{name: column.to(target) for name, column in columns.items()})
 
+    def require(self, actions: str, method: str) -> None:
+        """Raises DataError where the actions are not what a method needs: discrete or continuous."""
+        has = "discrete" if self.n_actions else "continuous"
+        if has != actions:
+            example = "cartpole/mixed-v0" if actions == "discrete" else "pendulum/mixed-v0"
+            raise DataError(
+                f"{self.id} has {has} actions and {method} needs {actions} ones; try {example}."
+            )
+
     def score(self, returns):
         """100 (return - low) / (high - low), with the two reference returns of the dataset's card."""
         if self.reference is None:

@@ -13,3 +13,4 @@ for page in ${pages:-$(sed -n 's/.*file: *\([^ #]*\).*/\1/p' _toc.yml)}; do
     fi
 done
 "$python" scripts/export_figures.py
+"$python" scripts/assignments.py

@@ -1,9 +1,11 @@
 """Re-execute every notebook of _toc.yml with nbval and judge its time and memory (part of `make test`).
 
 A notebook's limit is 150 s and 2 GB on one core; it fails here only at twice that, because machines
-differ. All notebooks together may take 45 minutes.
+differ. All notebooks together may take 45 minutes. Checks of exercises are strict: a solution that its own
+check refuses fails.
 """
 
+import os
 import resource
 import subprocess
 import sys
@@ -33,7 +35,8 @@ def main() -> int:
     failed, whole = [], 0.0
     for path in notebooks():
         began, before = time.perf_counter(), peak_gigabytes()
-        done = subprocess.run([sys.executable, "-m", "pytest", *NBVAL, str(path)], cwd=ROOT)
+        command = [sys.executable, "-m", "pytest", *NBVAL, str(path)]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OFFRL_STRICT": "1"})
         seconds = time.perf_counter() - began
         whole += seconds
         peak = peak_gigabytes()

@@ -17,7 +17,7 @@ import torch
 import yaml
 from notebooks import ROOT, Chapter, chapters, source, tags
 
-from offrl_nb import data, load
+from offrl_nb import data, evaluator, load
 
 ALL, METHODS = chapters(), chapters("method")
 every = pytest.mark.parametrize("chapter", ALL, ids=lambda c: c.slug)
@@ -153,7 +153,7 @@ def test_claims(chapter):
     assert len(re.findall(r"(?m)^SEEDS = range\(5\)$", text)) == 1
 
 
-@pytest.mark.parametrize("script", ["methods", "export_figures"])
+@pytest.mark.parametrize("script", ["methods", "assignments", "export_figures"])
 def test_what_is_generated_from_chapters_is_current(script):
     command = [sys.executable, f"scripts/{script}.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -224,6 +224,17 @@ def test_a_seed_trains_the_same_alone(slug, dataset_id, settings):
         seed = value.narrow(seed_axis(value, alone[name]), 1, 1)
         assert torch.allclose(seed, alone[name], atol=1e-9, rtol=1e-7), name
         assert torch.equal(alone[name], again[name]), f"{name}: two equal runs differ"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("slug", "dataset_id", "settings"), CASES)
+def test_trains_and_evaluates_on_a_gpu(slug, dataset_id, settings):
+    module = importlib.import_module(f"offrl_nb.methods.{slug}")
+    config = dataclasses.replace(module.Config(), updates=20, **settings)
+    dataset = load(dataset_id, "cuda")
+    nets, log = module.train(dataset, config, [0, 1], evaluator(dataset, 2), evaluations=1)
+    assert all(value.is_cuda for value in nets.parameters())
+    assert log["return"].notna().sum() == 2
 
 
 def seed_axis(several, one) -> int:

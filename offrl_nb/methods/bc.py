@@ -33,6 +33,10 @@ class Config:
     updates: int = 3_000
 
 
+# Published settings for locomotion (CORL, Tarasov et al. 2023), for `results --size paper`.
+PAPER = Config(hidden=(256, 256), learning_rate=3e-4, batch_size=256, updates=1_000_000)
+
+
 def bc_loss(policy, batch):
     """Negative log-likelihood, or squared error for a deterministic head.
 

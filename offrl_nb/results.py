@@ -1,0 +1,110 @@
+"""The wide tables: every method on every dataset, many seeds, one small CSV file a run.
+
+For: `python -m offrl_nb results` (resumable), and `read` for the chapters that print from the files. Not
+for: training code; it calls the `train` that a chapter prints.
+
+A run is a method's variant on a dataset at a size. Its file is results/<size>/<key>/<dataset id>.csv with
+key = slug or slug-variant; dataset ids are folders below the key, so no two runs share a file. A file
+appears when its run is complete; a run with other settings replaces it.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import platform
+import typing
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from offrl_nb.claims import SIZES
+from offrl_nb.data import DataError, load
+from offrl_nb.evaluate import best, evaluator, last
+
+FOLDER = Path("results")
+
+
+def keys(slug: str) -> dict[str, str]:
+    """A method's keys: {"bc": "plain", "bc-percent": "percent"}; the default variant has no suffix."""
+    module = importlib.import_module(f"offrl_nb.methods.{slug}")
+    hint = typing.get_type_hints(module.Config).get("variant")
+    default = getattr(module.Config(), "variant", "")
+    variants = typing.get_args(hint) or (default,)
+    return {slug if v == default else f"{slug}-{v}": v for v in variants}
+
+
+def settings(slug: str, variant: str, size: str):
+    """The Config of a run: a few updates (fast), the chapter's (book), the published ones (paper)."""
+    module = importlib.import_module(f"offrl_nb.methods.{slug}")
+    config = module.PAPER if size == "paper" else module.Config()
+    changes = {"variant": variant} if variant else {}
+    changes |= {"updates": 50} if size == "fast" else {}
+    return dataclasses.replace(config, **changes)
+
+
+def file(folder: Path, size: str, key: str, dataset_id: str) -> Path:
+    """Where a run's rows stand."""
+    if size not in SIZES:
+        raise ValueError(f"The size {size!r} is unknown; use fast, book or paper.")
+    return folder / size / key / f"{dataset_id}.csv"
+
+
+def run(slug, key, dataset_id, size, seeds, episodes, device, folder=FOLDER) -> str:
+    """Train and store one run unless it is stored already; returns a line that says what happened."""
+    config = settings(slug, keys(slug)[key], size)
+    described = json.dumps(dataclasses.asdict(config) | {"seeds": seeds, "episodes": episodes})
+    target = file(folder, size, key, dataset_id)
+    if target.exists() and pd.read_csv(target).config.iloc[0] == described:
+        return f"{key} on {dataset_id}: stored already"
+    module = importlib.import_module(f"offrl_nb.methods.{slug}")
+    dataset = load(dataset_id, device)
+    try:
+        _, log = module.train(dataset, config, range(seeds), evaluator(dataset, episodes))
+    except DataError as error:  # a method that cannot use this kind of data says so
+        return f"{key} on {dataset_id}: left out. {error}"
+    if log.attrs["updates"] < config.updates:
+        raise KeyboardInterrupt
+    rows = pd.DataFrame({"method": key, "dataset": dataset_id, "size": size, "seed": range(seeds)})
+    rows["last"], rows["best"] = last(log), best(log)
+    if dataset.reference:
+        rows["last_score"], rows["best_score"] = (
+            dataset.score(rows["last"]),
+            dataset.score(rows["best"]),
+        )
+    rows = rows.assign(
+        seconds=round(log.attrs["seconds"], 1), config=described, **surroundings(device)
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half = target.with_suffix(".part")
+    rows.to_csv(half, index=False)
+    os.replace(half, target)  # complete or absent, whenever the process is killed
+    return f"{key} on {dataset_id}: {rows['last'].mean():.1f} in {log.attrs['seconds']:.0f} s"
+
+
+def surroundings(device: str) -> dict[str, str]:
+    """Versions and hardware that a number was measured with."""
+    names = ("offrl_nb", "torch", "numpy", "gymnasium", "mujoco")
+    versions = " ".join(
+        [f"python {platform.python_version()}", *(f"{n} {version(n)}" for n in names)]
+    )
+    if device.startswith("cuda"):
+        return {"versions": versions, "hardware": torch.cuda.get_device_name(device)}
+    info = Path("/proc/cpuinfo")
+    models = (
+        [x for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
+    )
+    model = (
+        models[0].split(":")[1].strip() if models else platform.processor() or platform.machine()
+    )
+    return {"versions": versions, "hardware": f"{model}, {torch.get_num_threads()} thread(s)"}
+
+
+def read(folder: Path = FOLDER, size: str = "book") -> pd.DataFrame:
+    """All stored rows of a size, one a run and seed."""
+    files = sorted((folder / size).rglob("*.csv"))
+    if not files:
+        raise ValueError(f"No results of size {size} in {folder}; make them with `make results`.")
+    return pd.concat(map(pd.read_csv, files), ignore_index=True)

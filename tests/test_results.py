@@ -1,0 +1,137 @@
+"""`results`: complete files or none, resumed where it stopped, one sentence for what cannot be."""
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import pandas as pd
+import pytest
+import torch
+
+from offrl_nb import fit
+from offrl_nb.__main__ import main
+from offrl_nb.results import file, keys, read, run
+
+OPTIONS = {"seeds": 2, "episodes": 2, "device": "cpu"}
+
+
+def test_a_run_is_stored_whole_and_not_repeated(tmp_path):
+    first = run("bc", "bc-percent", "pendulum/narrow-v0", "fast", **OPTIONS, folder=tmp_path)
+    assert first.startswith("bc-percent on pendulum/narrow-v0: -")
+    stored = tmp_path / "fast" / "bc-percent" / "pendulum" / "narrow-v0.csv"
+    rows = pd.read_csv(stored)
+    assert rows.seed.tolist() == [0, 1] and (rows.best >= rows["last"]).all()
+    wanted = {
+        "method",
+        "dataset",
+        "size",
+        "last_score",
+        "seconds",
+        "config",
+        "versions",
+        "hardware",
+    }
+    assert wanted <= set(rows.columns) and not rows.isna().any().any()
+    before = stored.stat().st_mtime_ns
+    again = run("bc", "bc-percent", "pendulum/narrow-v0", "fast", **OPTIONS, folder=tmp_path)
+    assert again.endswith("stored already") and stored.stat().st_mtime_ns == before
+    more = OPTIONS | {"seeds": 3}
+    run("bc", "bc-percent", "pendulum/narrow-v0", "fast", **more, folder=tmp_path)
+    assert len(pd.read_csv(stored)) == 3  # other settings replace it
+    assert len(read(tmp_path, "fast")) == 3
+    with pytest.raises(ValueError, match="make them with `make results`"):
+        read(tmp_path, "book")
+
+
+def test_no_two_runs_share_a_file(tmp_path):
+    runs = [
+        (size, key, dataset)
+        for size in ("fast", "book", "paper")
+        for key in ("bc", "bc-percent", "bc-percent-x")
+        for dataset in ("a/b-v0", "a-b/v-v0", "percent/a/b-v0", "a/b-v1", "fast/bc-v0")
+    ]
+    assert len({file(tmp_path, *run_) for run_ in runs}) == len(runs)
+    with pytest.raises(ValueError, match="use fast, book or paper"):
+        file(tmp_path, "huge", "bc", "a/b-v0")
+
+
+def test_variants_have_keys_of_their_own():
+    assert keys("bc") == {"bc": "plain", "bc-percent": "percent"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_killed_at_any_moment_it_loses_the_run_in_flight_only(tmp_path):
+    command = [sys.executable, "-m", "offrl_nb", "results", "--size", "fast", "--seeds", "2"]
+    command += ["--episodes", "30", "--methods", "bc", "--folder", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert "bc on" in process.stdout.readline()
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stored = list(tmp_path.rglob("*.csv"))
+    assert stored
+    for path in stored:
+        assert pd.read_csv(path).seed.tolist() == [0, 1]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("stored already") >= len(stored)
+    assert len(list(tmp_path.rglob("*.csv"))) == 7 and not list(tmp_path.rglob("*.part"))
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A method for discrete actions that its user stops by hand when `stop` is set."""
+    module = types.ModuleType("offrl_nb.methods.toy")
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        updates: int = 10
+        stop: bool = False
+
+    def train(dataset, config, seeds, evaluate):
+        dataset.require("discrete", "toy")
+
+        def update(step):
+            if module.stop and step == 5:
+                raise KeyboardInterrupt
+            return {"loss": torch.zeros(len(seeds))}
+
+        return None, fit(update, config.updates, seeds, lambda: {"return": torch.ones(len(seeds))})
+
+    module.Config, module.train, module.stop = Config, train, False
+    monkeypatch.setitem(sys.modules, "offrl_nb.methods.toy", module)
+    return module
+
+
+def test_a_method_that_cannot_use_the_data_is_left_out_with_a_sentence(toy, tmp_path):
+    line = run("toy", "toy", "pendulum/narrow-v0", "fast", **OPTIONS, folder=tmp_path)
+    assert line == (
+        "toy on pendulum/narrow-v0: left out. pendulum/narrow-v0 has continuous actions and toy "
+        "needs discrete ones; try cartpole/mixed-v0."
+    )
+    assert not list(tmp_path.rglob("*.csv"))
+    run("toy", "toy", "cartpole/mixed-v0", "fast", **OPTIONS, folder=tmp_path)
+    assert len(list(tmp_path.rglob("*.csv"))) == 1
+
+
+def test_a_run_stopped_by_hand_is_not_stored(toy, tmp_path):
+    toy.stop = True
+    with pytest.raises(KeyboardInterrupt):
+        run("toy", "toy", "cartpole/mixed-v0", "fast", **OPTIONS, folder=tmp_path)
+    assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "bc", "bcx"], "There is no method bcx; there are bc, bc-percent."),
+        (["--device", "cuda:99"], "There is no device 'cuda:99' here"),
+        (["--datasets", "pendulum/narow"], "is not a Minari id"),
+    ],
+)
+def test_wrong_input_is_one_sentence(arguments, sentence, tmp_path, capsys):
+    assert main(["results", "--size", "fast", "--folder", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and len(error.strip().splitlines()) == 1
