@@ -10,7 +10,7 @@ SITE := _config.yml _toc.yml repository.yml index.md references.bib $(shell find
 	-not -path '*/.*' -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test retest serve chapter execute methods assignments claims results data lint format lab clean need-chapter
+.PHONY: help env book test retest serve chapter execute methods assignments claims results bench data set-repo lint format lab clean need-chapter
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,8 +59,14 @@ claims: need-chapter $(READY) ## CH=bc: re-run a chapter's claims with three oth
 results: $(READY) ## train every method on every shipped dataset (SIZE=paper: published settings; resumable)
 	@$(PY) -m offrl_nb results --size $(or $(SIZE),book) $(ARGS)
 
+bench: $(READY) ## measure speed beside other code, write benchmarks/README.md (CHAPTERS=1: the chapters too)
+	@OMP_NUM_THREADS=1 $(PY) benchmarks/bench.py $(if $(CHAPTERS),--chapters)
+
 data: $(READY) ## make the shipped datasets anew
 	@set -e; for script in data/make_*.py; do echo "$$script"; $(PY) "$$script"; done
+
+set-repo: $(READY) ## URL=https://github.com/me/book TAG=v0.2.0: where the book is published, everywhere at once
+	@$(PY) scripts/set_repo.py "$(URL)" "$(TAG)"
 
 lint: $(READY) ## check style and formatting
 	@$(PY) -m ruff check .
