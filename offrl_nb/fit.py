@@ -83,7 +83,9 @@ def minimise(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     The entries are summed. Each depends on its own seed's weights only, so the gradient of the sum is
     every seed's own gradient.
     """
-    optimizer.zero_grad(set_to_none=True)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None  # optimizer.zero_grad() does the same, slower
     loss.sum().backward()
     optimizer.step()
 

@@ -36,6 +36,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         lead = self.weight.shape[:-2]
+        if len(lead) == 1 and x.shape[:-2] == lead:  # the usual case, without the views
+            return torch.baddbmm(self.bias, x, self.weight)
         x = x.expand(*lead, *x.shape[-2:])
         y = torch.baddbmm(self.bias.flatten(0, -3), x.flatten(0, -3), self.weight.flatten(0, -3))
         return y.unflatten(0, lead)
