@@ -1,22 +1,250 @@
-"""Takes two things off every page that Jupyter Book puts there and that break it.
+"""What the book adds to its theme, and what it takes away.
 
-- Thebe (live code from another host, unused here): its settings land on a page twice, an error in a browser.
-- A second MathJax: every script found below _static is added to every page, and Sphinx adds MathJax where a page
-  has formulas. Only the latter has its settings, and loading both is an error.
+- Under the title of a notebook page: its links to Colab and its downloads, and the downloads themselves.
+- In every page's head: a description, taken from its first paragraphs, and its title for previews of links.
+- Repairs: names and roles that screen readers trip over, scripts that break a page or that it does not need,
+  and what keeps a page from showing early: icons are drawn where they stand, images say their size.
+
+`repository.yml` says where the repository lies and which release Colab opens.
+"""
+
+import re
+import shutil
+import struct
+import zipfile
+from html import escape
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+
+COLAB = "https://colab.research.google.com/github"
+SHORTEST, LONGEST = 50, 160  # characters of a description
+README = """The assignments of "Offline RL in Notebooks": its chapters with the solutions taken out.
+
+Open one in Jupyter or upload it to Colab, and run the first cell: it installs the package where it is missing.
+Write your answers where the stubs say so; the check below each answers at once. The book: {book}
+Code: MIT. Text, figures and data: CC BY 4.0.
 """
 
 
+def set_addresses(app, config):
+    repository = yaml.safe_load((Path(app.confdir) / "repository.yml").read_text())
+    owner, name = repository["url"].rstrip("/").split("/")[-2:]
+    config.offrl_colab = f"{COLAB}/{owner}/{name}/blob/{repository['tag']}"
+    config.html_baseurl = f"https://{owner}.github.io/{name}/"
+    config.html_theme_options |= {
+        "repository_url": repository["url"],
+        "use_repository_button": True,
+        "use_issues_button": True,
+        "primary_sidebar_end": [],  # the place of an advertisement
+    }
+
+
+# Launch line and downloads
+
+
+def assignments(app):
+    return sorted((Path(app.srcdir) / "assignments" / "chapters").glob("*.ipynb"))
+
+
+def launch_line(app, page, pathto):
+    """Links to Colab and downloads of a notebook page; those of the assignment only where there is one."""
+    slug, colab = page.split("/")[-1], app.config.offrl_colab
+    run = [f'<a href="{colab}/{page}.ipynb">read and run</a>']
+    download = [
+        f'<a href="{pathto(f"_sources/{page}.ipynb", 1)}" download="{slug}.ipynb">notebook</a>'
+    ]
+    if any(path.stem == slug for path in assignments(app)):
+        own = f"assignments/{page}.ipynb"
+        run.append(f'<a href="{colab}/{own}">assignment</a>')
+        href = pathto(own, 1)
+        download.append(f'<a href="{href}" download="{slug}_assignment.ipynb">assignment</a>')
+    parts = {"Open in Colab": run, "Download": download}
+    inner = "\n".join(
+        f"<li><span>{name}:</span> {' <span aria-hidden=true>|</span> '.join(links)}</li>"
+        for name, links in parts.items()
+    )
+    return f'\n<ul class="launch-line" aria-label="Run or download this chapter">\n{inner}\n</ul>'
+
+
+def write_downloads(app):
+    """Copies the assignments into the site, one by one and as one archive that is the same at every build."""
+    out = Path(app.outdir)
+    shutil.rmtree(out / "assignments", ignore_errors=True)
+    (out / "assignments.zip").unlink(missing_ok=True)
+    if not assignments(app):
+        return
+    (out / "assignments" / "chapters").mkdir(parents=True)
+    files = {"README.txt": README.format(book=app.config.html_baseurl).encode()}
+    for path in assignments(app):
+        files[path.name] = path.read_bytes()
+        (out / "assignments" / "chapters" / path.name).write_bytes(files[path.name])
+    with zipfile.ZipFile(out / "assignments.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(f"assignments/{name}", (1980, 1, 1, 0, 0, 0))
+            entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
+            archive.writestr(entry, data)
+
+
+# The head of a page
+
+
+def sentences(doctree):
+    for paragraph in doctree.findall(nodes.paragraph):
+        if paragraph.parent.tagname == "section":
+            words = " ".join(paragraph.astext().split()).removeprefix("The question. ")
+            yield from re.split(r"(?<=[.?!]) ", words)
+
+
+def describe(doctree):
+    """The first sentences of a page, as few as make a description, cut where they are too long for one."""
+    text = ""
+    for sentence in sentences(doctree):
+        if len(text) >= SHORTEST:
+            break
+        text = f"{text} {sentence}".strip()
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 1].rsplit(" ", 1)[0].rstrip(",;:") + "…"
+    return text
+
+
+def head(app, page, context, doctree):
+    """Description and Open Graph tags. `descriptions` in _config.yml goes before the first paragraph."""
+    own = context.get("descriptions", {}).get(page)
+    text = own or (describe(doctree) if doctree is not None else "")
+    title = re.sub(r"<.*?>", "", context.get("title", ""))
+    tags = {"og:title": title, "og:type": "article", "og:site_name": app.config.html_title}
+    tags |= {"og:description": text} if text else {}
+    lines = [f'<meta name="description" content="{escape(text)}" />'] if text else []
+    lines += [f'<meta property="{k}" content="{escape(v)}" />' for k, v in tags.items() if v]
+    return "\n".join(lines)
+
+
+# Repairs
+
+
 def unwanted(script):
+    """Thebe (live code from another host, whose settings land on a page twice), and a second MathJax.
+
+    Every script below _static is added to every page, and Sphinx adds MathJax where a page has formulas.
+    Only the latter has its settings, and loading both is an error.
+    """
     name, attributes = str(getattr(script, "filename", "")), getattr(script, "attributes", {})
     thebe = "thebe" in name or "THEBE_JS_URL" in (attributes.get("body") or "")
     second_mathjax = "mathjax/" in name and "defer" not in attributes
     return thebe or second_mathjax
 
 
-def clean(app, page, template, context, doctree):
-    context["script_files"] = [s for s in context.get("script_files", []) if not unwanted(s)]
+def mathjax(script):
+    return "mathjax" in f"{script.filename} {script.attributes.get('body')}".lower()
+
+
+EARLY = (
+    '{light: "light", dark: "dark"}[localStorage.getItem("mode")] || '
+    '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");'
+)
+REPAIRS = [
+    # the name of a button or a fold is the text that it shows
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
+    # everything on a page lies in a named part of it
+    (r'<div id="pst-primary-sidebar"', r'\g<0> role="region" aria-label="Sidebar"'),
+    # the corner of a table heads nothing
+    (r"<th(?: [^>]*)?>\s*</th>", "<td></td>"),
+    # roles that ARIA has given up
+    (r' role="doc-biblioentry"', ' role="listitem"'),
+    # the text comes first, scripts later; the one line that cannot wait is not needed
+    (r'<script ((?:[\w-]+="[^"]*" )*)src="', r'<script defer \1src="'),
+    (r"<script>DOCUMENTATION_OPTIONS.pagename = '[^']*';</script>", ""),
+    (r'<script defer defer(?:="defer")? ', "<script defer "),
+    # light or dark from the first paint on, not when the theme's script has come
+    (r'dataset\.theme = localStorage\.getItem\("theme"\) \|\| "auto";', "dataset.theme = " + EARLY),
+    # a second time said
+    (r'(?<=/>)<meta name="viewport"[^>]*>|(?<=\n)  <meta name="viewport"[^>]*"/>\n', ""),
+]
+ICON = re.compile(r'<(i|span) class="((?:[^"]* )?(?:fa-solid|fas|fab) [^"]*)"([^>]*)></\1>')
+
+
+def draw_icons(html, static):
+    """The theme draws its dozen icons with a script of 1.5 MB. Here they become what that script would make."""
+    script = re.compile(r"<script[^>]*scripts/fontawesome\.js[^>]*></script>")
+    if not script.search(html):
+        return html
+    source = (static / "scripts" / "fontawesome.js").read_text()
+    brands, rest = source.split('("fab",', 1)
+    solid = rest.split('("far",', 1)[1].split('("fas",', 1)[0]
+
+    def svg(match):
+        classes, others = match[2].split(), re.sub(r' title="[^"]*"', "", match[3])
+        name = next(
+            c[3:] for c in classes if c.startswith("fa-") and c not in ("fa-solid", "fa-lg")
+        )
+        drawing = re.compile(
+            rf'[{{,]"?{re.escape(name)}"?:\[(\d+),(\d+),\[[^]]*\],"\w+","([^"]+)"\]'
+        )
+        found = drawing.search(brands if "fab" in classes else solid)
+        if not found:
+            return match[0]  # the style sheet has a font for the rest
+        width, height, path = found.groups()
+        kept = " ".join(c for c in classes if c not in ("fab", "fas", "fa-solid"))
+        return (
+            f'<svg class="svg-inline--fa {kept}"{others} viewBox="0 0 {width} {height}" aria-hidden="true">'
+            f'<path fill="currentColor" d="{path}"/></svg>'
+        )
+
+    return ICON.sub(svg, script.sub("", html))
+
+
+def size_images(html, folder):
+    """Width and height of each PNG, so that nothing jumps when it arrives (the theme's own rule undoes the width)."""
+
+    def sized(match):
+        path = folder / match[1]
+        if " width=" in match[0] or not path.is_file():
+            return match[0]
+        width, height = struct.unpack(">II", path.read_bytes()[16:24])
+        size = f'width="{width}" height="{height}" style="width: {width}px"'
+        return f"<img {size}{match[0][4:]}"
+
+    return re.sub(r'<img [^>]*src="([^":]+\.png)"[^>]*>', sized, html)
+
+
+def repair(path, static):
+    html = path.read_text()
+    better = size_images(draw_icons(html, static), path.parent)
+    for pattern, replacement in REPAIRS:
+        better = re.sub(pattern, replacement, better)
+    if better != html:
+        path.write_text(better)
+
+
+def change_page(app, page, template, context, doctree):
+    formulas = 'class="math' in context.get("body", "")
+    scripts = [s for s in context.get("script_files", []) if not unwanted(s)]
+    context["script_files"] = [s for s in scripts if formulas or not mathjax(s)]
+    context["css_files"] = [
+        c for c in context.get("css_files", []) if "thebe" not in str(c.filename)
+    ]
+    context["metatags"] = context.get("metatags", "") + "\n" + head(app, page, context, doctree)
+    if (Path(app.srcdir) / f"{page}.ipynb").exists():
+        line = launch_line(app, page, context["pathto"])
+        context["body"] = context["body"].replace("</h1>", f"</h1>{line}", 1)
+
+
+def finish(app, error):
+    if error or app.builder.format != "html":
+        return
+    write_downloads(app)
+    static = Path(app.outdir) / "_static"
+    for path in Path(app.outdir).rglob("*.html"):
+        if static not in path.parents:
+            repair(path, static)
 
 
 def setup(app):
-    app.connect("html-page-context", clean, priority=900)
+    app.add_config_value("offrl_colab", "", "html")
+    app.connect("config-inited", set_addresses, priority=10)
+    app.connect("html-page-context", change_page, priority=900)
+    app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,7 +10,7 @@ if [ ! -f "$page.ipynb" ]; then
 fi
 mkdir -p "$draft"
 rm -rf "$draft/chapters" "$draft/offrl_nb" "$draft/_static" "$draft/_ext"
-cp -R _config.yml _toc.yml index.md references.bib _ext _static chapters offrl_nb "$draft"
+cp -R _config.yml _toc.yml repository.yml index.md references.bib _ext _static chapters offrl_nb "$draft"
 OFFRL_SIZE=fast "$python" -m jupyter nbconvert --to notebook --execute --inplace \
     --ExecutePreprocessor.record_timing=False "$draft/$page.ipynb"
 "$(dirname "$python")/jupyter-book" build "$draft" -q -n --keep-going >/dev/null

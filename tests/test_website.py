@@ -1,4 +1,5 @@
-"""The built website in a real browser: every page opens without an error and reads well on a phone.
+"""The built website in a real browser: every page opens without an error, reads well on a phone, on paper and
+with a screen reader (as far as axe-core can tell), and leads to its notebooks.
 
 Needs `_build/html` (make book) and Chromium or Chrome. Without a browser the tests are skipped, and fail
 where CI is set, so that they cannot vanish unnoticed.
@@ -12,6 +13,8 @@ import os
 import re
 import shutil
 import threading
+import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,8 @@ def toc_pages() -> list[str]:
 
 
 PAGES = toc_pages()
+NOTEBOOKS = [page for page in PAGES if (ROOT / f"{page}.ipynb").exists()]
+AXE = ROOT / "tests" / "vendor" / "axe.min.js"
 
 
 def source(page: str) -> str:
@@ -184,6 +189,139 @@ def test_page_on_a_phone(visit, page):
         assert v.look(STICKING_OUT) == [], "the page scrolls sideways"
 
 
+def repository() -> dict[str, str]:
+    return yaml.safe_load((ROOT / "repository.yml").read_text())
+
+
+def colab(path: str) -> str:
+    where = repository()["url"].removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{where}/blob/{repository()['tag']}/{path}"
+
+
+def has_exercises(page: str) -> bool:
+    cells = json.loads((ROOT / f"{page}.ipynb").read_text())["cells"]
+    return any("exercise" in cell["metadata"].get("tags", []) for cell in cells)
+
+
+def missing_notebooks(links: list[str]) -> list[str]:
+    """Links to Colab whose notebook is not in the tree: at the next release they would lead nowhere."""
+    start = colab("")
+    paths = [link.removeprefix(start) for link in links if "colab.research.google.com" in link]
+    return [path for path in paths if not (ROOT / path).is_file()]
+
+
+LINKS = "selector => [...document.querySelectorAll(selector)].map(a => a.href)"
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_a_notebook_page_leads_to_colab_and_downloads(visit, page):
+    with visit() as v:
+        v.open(f"{page}.html")
+        links = v.page.evaluate(LINKS, "h1 + .launch-line a")
+        notebooks = [f"{page}.ipynb"]
+        if has_exercises(page):
+            notebooks.append(f"assignments/{page}.ipynb")
+        half = len(notebooks)
+        assert links[:half] == [colab(path) for path in notebooks]
+        assert v.page.evaluate(LINKS, "a[href*='colab.research']") == links[:half], (
+            "a second button"
+        )
+        assert missing_notebooks(links) == []
+        assert len(links) == 2 * half
+        for link, path in zip(links[half:], notebooks, strict=True):
+            with urllib.request.urlopen(link) as answer:
+                assert answer.status == 200
+                assert answer.read() == (ROOT / path).read_bytes(), f"{link} is not {path}"
+
+
+def test_all_assignments_come_as_one_archive(visit):
+    with visit() as v:
+        v.open("chapters/using_this_book.html")
+        (link,) = v.page.evaluate(LINKS, "article a[href$='assignments.zip']")
+        assert link == f"{v.site}/assignments.zip"
+    with zipfile.ZipFile(HTML / "assignments.zip") as archive:
+        names = {entry.filename: entry.date_time for entry in archive.infolist()}
+        notebooks = sorted(
+            path.name for path in (ROOT / "assignments" / "chapters").glob("*.ipynb")
+        )
+        assert set(names) == {f"assignments/{name}" for name in ["README.txt", *notebooks]}
+        assert set(names.values()) == {(1980, 1, 1, 0, 0, 0)}, "two builds give the same archive"
+
+
+def test_every_page_describes_itself(visit):
+    said = {}
+    with visit() as v:
+        for page in [*PAGES, "search"]:
+            v.open(f"{page}.html")
+            texts = v.look(
+                "() => [...document.querySelectorAll('meta[name=description]')].map(m => m.content)"
+            )
+            assert len(texts) == 1 and 50 <= len(texts[0]) <= 160, f"{page}: {texts}"
+            assert texts[0] not in said, f"{page} and {said[texts[0]]} say the same"
+            said[texts[0]] = page
+            title = "() => document.querySelector('meta[property=\"og:title\"]')?.content"
+            assert page == "search" or v.look(title)
+            assert "No cookies" in v.look(
+                "() => document.querySelector('.bd-footer-content').innerText"
+            )
+
+
+# Everything that axe-core holds for an error; folded cells are opened, so that it sees them.
+OPEN_FOLDS = """async () => {
+  document.querySelectorAll("details").forEach(d => d.open = true);
+  await new Promise(done => setTimeout(done, 450));  // the theme looks anew for what scrolls
+}"""
+FAULTS = """async rules => {
+  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+  const runOnly = rules.length ? {type: "rule", values: rules} : {type: "tag", values: tags};
+  const found = await axe.run({runOnly, resultTypes: ["violations"]});
+  return found.violations.flatMap(v => v.nodes.map(n => v.id + ": " + n.target + " " + n.html.slice(0, 120)));
+}"""
+# Thousands of coloured words in listings, which look the same at every width: once is enough, and fast.
+ONE_COLOUR = """() => document.querySelectorAll(".highlight pre").forEach(e => { e.textContent = e.textContent })"""
+COLOURS = ["color-contrast", "link-in-text-block"]  # all that another theme can change
+
+
+@pytest.mark.parametrize("page", [*PAGES, "search"])
+def test_page_is_accessible(visit, page):
+    with visit() as v:
+        v.open(f"{page}.html")
+        v.page.add_script_tag(content=AXE.read_text())
+        for size in (DESKTOP, PHONE):
+            v.page.set_viewport_size(size)
+            if size is PHONE:
+                v.look(ONE_COLOUR)
+            for theme, rules in (("light", []), ("dark", COLOURS)):
+                v.look(f"() => {{ document.documentElement.dataset.theme = '{theme}' }}")
+                if theme == "light":
+                    v.look(OPEN_FOLDS)
+                assert v.page.evaluate(FAULTS, rules) == [], (size, theme)
+
+
+SHOWN = """selector => [...document.querySelectorAll(selector)]
+  .filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0).map(e => e.className || e.tagName)"""
+ON_SCREEN_ONLY = (
+    ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .launch-line, .prev-next-footer, "
+    "article button, article details.hide > summary"
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_on_paper(visit, page):
+    with visit() as v:
+        v.open(f"{page}.html")
+        assert v.page.evaluate(SHOWN, ON_SCREEN_ONLY) != []
+        v.page.emulate_media(media="print")
+        assert v.page.evaluate(SHOWN, ON_SCREEN_ONLY) == []
+        assert v.page.evaluate(SHOWN, "article p") != []
+        assert v.look("() => document.querySelectorAll('article details.hide[open]').length") == 0
+        cut = v.look(
+            "() => [...document.querySelectorAll('article pre')]"
+            ".filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1).length"
+        )
+        assert cut == 0, "code is cut off"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_folded_cells_open(visit, page):
     with visit() as v:
@@ -241,6 +379,7 @@ def test_dark_mode_switches(visit):
 # The checks themselves are checked on a page that has every fault.
 PLANTED = """<!doctype html><html><body><article><h1>A</h1><p>$$x$$ and \\(y\\)</p>
 <img src="nothing.png"><div style="width: 900px">wide</div>
+<p style="color: #999; background: #aaa">faint</p><table><tr><th></th><td>1</td></tr></table><button></button>
 <script src="http://cdn.example/library.js"></script><script>throw new Error("planted")</script>
 </article></body></html>"""
 
@@ -252,4 +391,13 @@ def test_planted_faults_are_seen(visit):
         v.open("planted.html")
         said = "\n".join(v.problems)
         assert "another host" in said and "planted" in said and "404" in said
-        assert v.look(RAW_TEX) and v.look(NO_ALT) and v.look(BROKEN_IMAGES) and v.look(STICKING_OUT)
+        assert v.look(RAW_TEX) == ["$$", "$$", "\\("]
+        assert v.look(NO_ALT) and v.look(BROKEN_IMAGES) and v.look(STICKING_OUT)
+        v.page.add_script_tag(content=AXE.read_text())
+        rules = {fault.split(":")[0] for fault in v.page.evaluate(FAULTS, [])}
+        assert {"color-contrast", "button-name", "image-alt", "empty-table-header"} <= rules
+
+
+def test_a_link_to_a_missing_assignment_is_seen():
+    there, not_there = "assignments/chapters/bc.ipynb", "assignments/chapters/unwritten.ipynb"
+    assert missing_notebooks([colab(there), colab(not_there)]) == [not_there]
