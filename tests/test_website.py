@@ -120,7 +120,14 @@ class Visit:
 
     def open(self, path):
         self.page.goto(f"{self.site}/{path}", wait_until="load")
-        self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => true)")
+        # formulas are typeset after the page has loaded, when they come near; printing wants them all
+        self.page.wait_for_function(
+            "() => !document.querySelector('.math') || window.MathJax?.startup?.promise"
+        )
+        self.page.evaluate(
+            "() => window.MathJax?.startup?.promise?.then(() => dispatchEvent(new Event('beforeprint')))"
+        )
+        self.page.wait_for_function("() => !document.querySelector('mjx-lazy')")
         return self
 
     def look(self, script):
