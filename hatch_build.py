@@ -1,6 +1,6 @@
-"""Puts the datasets and their cards into the wheel, so that a lone notebook has them.
+"""Puts the datasets, their cards and the stored results into the wheel: a lone notebook has them.
 
-An editable installation reads `data/` where it lies, so nothing is copied there.
+An editable installation reads `data/` and `results/` where they lie, so nothing is copied there.
 """
 
 from pathlib import Path
@@ -13,8 +13,10 @@ class CustomBuildHook(BuildHookInterface):
         if version == "editable":
             return
         root = Path(self.root)
-        for path in sorted((root / "data").rglob("*")):
-            parts = path.relative_to(root / "data").parts
-            hidden = any(part.startswith((".", "__")) for part in parts)
-            if path.is_file() and path.suffix != ".py" and not hidden:
-                build_data["force_include"][str(path)] = "/".join(("offrl_nb", "_data", *parts))
+        for folder in ("data", "results"):
+            for path in sorted((root / folder).rglob("*")):
+                parts = path.relative_to(root / folder).parts
+                hidden = any(part.startswith((".", "__")) for part in parts)
+                if path.is_file() and path.suffix != ".py" and not hidden:
+                    inside = "/".join(("offrl_nb", f"_{folder}", *parts))
+                    build_data["force_include"][str(path)] = inside

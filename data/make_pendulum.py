@@ -13,63 +13,23 @@ import numpy as np
 import torch
 from shipping import episode, play, total, write
 
-from offrl_nb import Streams, adam, minimise, rollout
+from offrl_nb import Streams, rollout
+from offrl_nb.data import Batch
 from offrl_nb.evaluate import make_envs
-from offrl_nb.nets import Critic, TanhGaussian, frozen_copy, polyak
+from offrl_nb.methods.problem import Config, Nets, make_update
 
 ENV, SEEDS, STEPS, LENGTH = "Pendulum-v1", 5, 12_000, 200
-BATCH, WIDTH, LEARNING_RATE, TARGET_RATE, DISCOUNT, RANDOM_STEPS, CHECK_EVERY = (
-    128,
-    64,
-    1e-3,
-    0.005,
-    0.99,
-    400,
-    250,
-)
+RANDOM_STEPS, CHECK_EVERY = 400, 250
+CONFIG = Config(hidden=(64, 64), learning_rate=1e-3, batch_size=128)
 TORQUE = 2.0  # the environment's actions are [-2, 2], a policy's [-1, 1]
-
-
-class SAC:
-    """Soft actor-critic with a learned temperature, for S seeds."""
-
-    def __init__(self, streams: Streams):
-        self.streams = streams
-        self.policy = TanhGaussian(3, 1, streams, (WIDTH, WIDTH))
-        self.critic = Critic(3, 1, streams, (WIDTH, WIDTH))
-        self.target = frozen_copy(self.critic)
-        self.log_coef = torch.nn.Parameter(torch.zeros(len(streams), 1))
-        self.critic_adam, self.policy_adam = (
-            adam(self.critic, LEARNING_RATE),
-            adam(self.policy, LEARNING_RATE),
-        )
-        self.coef_adam = torch.optim.Adam([self.log_coef], lr=LEARNING_RATE)
-
-    def update(self, obs, action, reward, next_obs):
-        coef, noise = self.log_coef.detach().exp(), self.streams.normal(2, BATCH, 1)
-        with torch.no_grad():  # Pendulum never terminates, so every target bootstraps
-            next_action, log_prob = self.policy.sample_with_log_prob(next_obs, noise[:, 0])
-            target = reward + DISCOUNT * (
-                self.target(next_obs, next_action).amin(0) - coef * log_prob
-            )
-        minimise(((self.critic(obs, action) - target) ** 2).mean(-1), self.critic_adam)
-        new_action, log_prob = self.policy.sample_with_log_prob(obs, noise[:, 1])
-        minimise(
-            (coef * log_prob - self.critic(obs, new_action).amin(0)).mean(-1), self.policy_adam
-        )
-        minimise(
-            (-self.log_coef * (log_prob.detach() - 1)).mean(-1), self.coef_adam
-        )  # target entropy -1
-        polyak(self.target, self.critic, TARGET_RATE)
 
 
 def train(streams: Streams):
     """Online training; returns every checkpoint's policy with its mean-action returns [S], and all rows."""
-    agent, envs, checks = (
-        SAC(streams),
-        gym.make_vec(ENV, SEEDS, vectorization_mode="sync"),
-        make_envs(ENV, SEEDS * 20),
-    )
+    nets = Nets(3, 1, streams, CONFIG)
+    update = make_update(nets, streams, CONFIG)
+    envs = gym.make_vec(ENV, SEEDS, vectorization_mode="sync")
+    checks, never = make_envs(ENV, SEEDS * 20), torch.zeros(SEEDS, CONFIG.batch_size)
     rows, checkpoints = torch.zeros(SEEDS, STEPS, 8), []
     for step in range(STEPS):
         if (
@@ -78,7 +38,7 @@ def train(streams: Streams):
             obs, _ = envs.reset(seed=[1_000_000 * (seed + 1) + step for seed in streams.seeds])
         seen = torch.as_tensor(obs).unsqueeze(1)
         with torch.no_grad():
-            action = agent.policy.sample(seen, streams.normal(1, 1))
+            action = nets.policy.sample(seen, streams.normal(1, 1))
         action = streams.uniform(1, 1) * 2 - 1 if step < RANDOM_STEPS else action
         next_obs, reward, *_ = envs.step(TORQUE * action[:, 0].numpy())
         columns = [
@@ -89,12 +49,12 @@ def train(streams: Streams):
         ]
         rows[:, step], obs = torch.cat(columns, -1).float(), next_obs
         if step >= RANDOM_STEPS:
-            picks = torch.floor(streams.uniform(BATCH) * (step + 1)).long()
+            picks = torch.floor(streams.uniform(CONFIG.batch_size) * (step + 1)).long()
             o, a, r, n = rows.gather(1, picks[..., None].expand(-1, -1, 8)).split([3, 1, 1, 3], -1)
-            agent.update(o, a, r.squeeze(-1), n)
+            update(step, Batch(o, a, r.squeeze(-1), n, never))  # Pendulum never terminates
         if (step + 1) % CHECK_EVERY == 0 and step >= RANDOM_STEPS:
-            returns = rollout(agent.policy.mode, checks, SEEDS, first_start=50_000).returns.mean(1)
-            checkpoints.append((step + 1, copy.deepcopy(agent.policy), returns))
+            returns = rollout(nets.policy.mode, checks, SEEDS, first_start=50_000).returns.mean(1)
+            checkpoints.append((step + 1, copy.deepcopy(nets.policy), returns))
             print(step + 1, returns.round(), flush=True)
     return checkpoints, rows
 

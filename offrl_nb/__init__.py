@@ -5,6 +5,7 @@ Not for: losses, targets and sampling rules. Those are printed in the chapters, 
 code is what `offrl_nb.methods.<slug>` holds.
 """
 
+from offrl_nb import envs  # registers the small environments with Gymnasium
 from offrl_nb.claims import check, claim, progress, size
 from offrl_nb.data import Batch, DataError, Dataset, from_arrays, load
 from offrl_nb.evaluate import evaluator, interval, rollout

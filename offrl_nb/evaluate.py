@@ -26,6 +26,8 @@ class Rollouts:
 
     returns: np.ndarray  # [S, E] undiscounted
     lengths: np.ndarray  # [S, E]
+    discounted: np.ndarray  # [S, E] sum of discount^t r_t: what a critic predicts at the start
+    starts: np.ndarray  # [S, E, obs_dim] the first observations
     obs: np.ndarray | None = None  # [T, S, E, obs_dim] what the policy saw, where recorded
     action: np.ndarray | None = None  # [T, S, E, act_dim] or [T, S, E] in the dataset's scale
     alive: np.ndarray | None = None  # [T, S, E] False after an episode's end
@@ -59,15 +61,26 @@ class _Flat(gym.ObservationWrapper):
         return flat_obs(obs, self.env.observation_space)
 
 
+class _FlatCopies(gym.vector.VectorObservationWrapper):
+    """`_Flat` for all copies of a vector environment at once."""
+
+    def observations(self, obs):
+        return flat_obs(obs, self.env.single_observation_space, lead=1)
+
+
 def make_envs(env, count: int) -> gym.vector.VectorEnv:
     """`count` copies of an environment (id or spec), each playing one episode per seeded reset.
 
+    Our own environments do that by themselves, vectorised; all others run one after the other.
     Raises ValueError for an environment that is not installed or whose episodes may never end.
     """
     try:
-        envs = gym.make_vec(
-            env, num_envs=count, vectorization_mode="sync", wrappers=[_Flat, _OneEpisode]
-        )
+        if getattr(env, "id", env).startswith("offrl/"):
+            envs = _FlatCopies(gym.make_vec(env, num_envs=count))
+        else:
+            envs = gym.make_vec(
+                env, num_envs=count, vectorization_mode="sync", wrappers=[_Flat, _OneEpisode]
+            )
     except gym.error.Error as error:
         raise ValueError(
             f"The environment {getattr(env, 'id', env)} cannot be made ({error}); "
@@ -86,6 +99,7 @@ def rollout(
     first_start: int = FIRST_START,
     device: str | torch.device = "cpu",
     record: bool = False,
+    discount: float = 0.99,
 ) -> Rollouts:
     """Play exactly one episode in each environment; the first E belong to the first seed, and so on.
 
@@ -96,8 +110,10 @@ def rollout(
     space = envs.single_action_space
     starts = [first_start + i for i in range(episodes)] * seeds
     obs, _ = envs.reset(seed=starts)
+    first = np.asarray(obs).reshape(seeds, episodes, -1).copy()
     alive = np.ones(envs.num_envs, bool)
-    returns, lengths, history = (np.zeros(envs.num_envs), np.zeros(envs.num_envs, int), [])
+    returns, discounted = np.zeros(envs.num_envs), np.zeros(envs.num_envs)
+    lengths, history = np.zeros(envs.num_envs, int), []
     while alive.any():
         seen = torch.as_tensor(obs, dtype=torch.get_default_dtype(), device=device)
         seen = seen.unflatten(0, (seeds, episodes))
@@ -110,16 +126,22 @@ def rollout(
         if record:
             history.append((seen.cpu().numpy(), chosen, alive.reshape(seeds, episodes)))
         obs, reward, terminated, truncated, _ = envs.step(action)
+        discounted += discount**lengths * reward * alive
         returns, lengths = returns + reward * alive, lengths + alive
         alive = alive & ~(terminated | truncated)
     recorded = [np.stack(column) for column in zip(*history, strict=True)] if record else []
-    return Rollouts(returns.reshape(seeds, -1), lengths.reshape(seeds, -1), *recorded)
+    totals = [x.reshape(seeds, -1) for x in (returns, lengths, discounted)]
+    return Rollouts(*totals, first, *recorded)
 
 
-def evaluator(dataset: Dataset, episodes: int = 10, first_start: int = FIRST_START):
-    """A function (act, S) -> {"return": [S]}: the mean return of `episodes` episodes for each seed.
+def evaluator(
+    dataset: Dataset, episodes: int = 10, first_start: int = FIRST_START, discount: float = 0.99
+):
+    """A function (act, S, value=None) -> {"return": [S]}: the mean return of `episodes` episodes a seed.
 
-    The environment is the dataset's own. Raises ValueError where there is none.
+    The environment is the dataset's own. With `value`, (obs [S, E, d], action) -> Q [S, E], there are two
+    entries more: "believed", Q at the first observations, and "discounted", the discounted return that
+    followed; a critic is right on average where they agree. Raises ValueError without an environment.
     """
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; evaluate at least one episode for each seed.")
@@ -129,10 +151,17 @@ def evaluator(dataset: Dataset, episodes: int = 10, first_start: int = FIRST_STA
         )
     make_envs(dataset.env, 1).close()  # fail now rather than at the first evaluation
     made = functools.cache(lambda seeds: make_envs(dataset.env, seeds * episodes))
+    device = dataset.obs.device
 
-    def evaluate(act: Callable[[Tensor], Tensor], seeds: int) -> dict[str, np.ndarray]:
-        played = rollout(act, made(seeds), seeds, first_start, dataset.obs.device)
-        return {"return": played.returns.mean(1)}
+    @torch.no_grad()
+    def evaluate(act: Callable, seeds: int, value: Callable | None = None) -> dict[str, np.ndarray]:
+        played = rollout(act, made(seeds), seeds, first_start, device, discount=discount)
+        measured = {"return": played.returns.mean(1)}
+        if value is None:
+            return measured
+        starts = torch.as_tensor(played.starts, dtype=torch.get_default_dtype(), device=device)
+        believed = value(starts, act(starts)).cpu().numpy()
+        return measured | {"believed": believed.mean(1), "discounted": played.discounted.mean(1)}
 
     return evaluate
 

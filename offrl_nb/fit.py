@@ -83,10 +83,10 @@ def minimise(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     The entries are summed. Each depends on its own seed's weights only, so the gradient of the sum is
     every seed's own gradient.
     """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None  # optimizer.zero_grad() does the same, slower
-    loss.sum().backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = None  # optimizer.zero_grad() does the same, slower
+    loss.sum().backward(inputs=parameters)  # nothing is computed for, or left in, other networks
     optimizer.step()
 
 

@@ -25,6 +25,8 @@ from offrl_nb.data import DataError, load
 from offrl_nb.evaluate import best, evaluator, last
 
 FOLDER = Path("results")
+_PACKAGE = Path(__file__).parent
+SHIPPED = _PACKAGE / "_results" if (_PACKAGE / "_results").exists() else _PACKAGE.parent / "results"
 
 
 def keys(slug: str) -> dict[str, str]:
@@ -69,6 +71,9 @@ def run(slug, key, dataset_id, size, seeds, episodes, device, folder=FOLDER) -> 
         raise KeyboardInterrupt
     rows = pd.DataFrame({"method": key, "dataset": dataset_id, "size": size, "seed": range(seeds)})
     rows["last"], rows["best"] = last(log), best(log)
+    for name in ("believed", "discounted"):  # what a critic says, and what followed
+        if name in log:
+            rows[name] = last(log, name)
     if dataset.reference:
         rows["last_score"], rows["best_score"] = (
             dataset.score(rows["last"]),
@@ -102,8 +107,8 @@ def surroundings(device: str) -> dict[str, str]:
     return {"versions": versions, "hardware": f"{model}, {torch.get_num_threads()} thread(s)"}
 
 
-def read(folder: Path = FOLDER, size: str = "book") -> pd.DataFrame:
-    """All stored rows of a size, one a run and seed."""
+def read(folder: Path = SHIPPED, size: str = "book") -> pd.DataFrame:
+    """All stored rows of a size, one a run and seed; by default those that come with the book."""
     files = sorted((folder / size).rglob("*.csv"))
     if not files:
         raise ValueError(f"No results of size {size} in {folder}; make them with `make results`.")
