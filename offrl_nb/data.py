@@ -69,10 +69,11 @@ class Dataset:
 
     def __repr__(self) -> str:
         returns = self.returns()
+        d = 0 if np.ptp(returns) > 10 else 2
         kind = f"{self.n_actions} actions" if self.n_actions else f"action {self.act_dim}"
         return (
             f"{self.id}: {len(self):,} transitions in {len(returns):,} episodes, obs {self.obs_dim}, "
-            f"{kind}, return {returns.mean():.0f} ± {returns.std():.0f} (between episodes)"
+            f"{kind}, return {returns.mean():.{d}f} ± {returns.std():.{d}f} (between episodes)"
         )
 
     @property
@@ -197,10 +198,12 @@ def _transitions(episode: minari.EpisodeData, source: minari.MinariDataset) -> t
 
 
 def flat_obs(obs, space: gym.Space, lead: int = 0) -> np.ndarray:
-    """Numbers of an observation in a row; a Dict's entries side by side, by name.
+    """Numbers of an observation in a row; a Dict's entries side by side, by name; a Discrete one-hot.
 
     lead: how many leading axes (1 for time) stay as they are.
     """
+    if isinstance(space, Discrete):
+        return np.eye(int(space.n), dtype=np.float32)[np.asarray(obs) - int(space.start)]
     if isinstance(space, gym.spaces.Dict):
         parts = [flat_obs(obs[key], space[key], lead) for key in sorted(space.spaces)]
         return np.concatenate(parts, axis=-1)

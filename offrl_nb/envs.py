@@ -17,10 +17,9 @@ from gymnasium.vector.utils import batch_space
 class Copies(VectorEnv):
     """n copies of an environment, moved together in NumPy.
 
-    A reset with a seed fixes an episode's start and all its luck, so a copy meets exactly what a single
-    environment meets after that seed. An episode that is over idles until its next reset: the same
-    observation, reward 0, no flags. A subclass says how to `draw` the first state [d] and the luck
-    [max_episode_steps, k] of an episode, and how to `advance` states [n, d] by actions and luck [n, k].
+    A seed fixes an episode's start and all its luck, for a copy as for a single environment. An episode that
+    is over idles until its next reset: same observation, reward 0, no flags. Subclasses `draw` the first
+    state [d] and the luck [max_episode_steps, k] of an episode, and `advance` all states [n, d] by a step.
     """
 
     metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
@@ -59,8 +58,8 @@ class Copies(VectorEnv):
         fits = self.action_space.contains(actions) if discrete else np.isfinite(actions).all()
         if actions.shape != self.action_space.shape or not fits:
             raise ValueError(f"{actions.dtype} actions {actions.shape}: not {self.action_space}.")
-        active, rows = ~self.over, np.arange(self.num_envs)
-        luck = self.luck[rows, np.minimum(self.steps, self.max_episode_steps - 1)]
+        active, now = ~self.over, np.minimum(self.steps, self.max_episode_steps - 1)
+        luck = self.luck[np.arange(self.num_envs), now]
         state, reward, terminated = self.advance(self.state, actions, luck)
         self.state = np.where(active[:, None], state, self.state)
         self.steps += active
@@ -70,8 +69,7 @@ class Copies(VectorEnv):
         return self.observe(), np.where(active, reward, 0.0), terminated, truncated, {}
 
     def observe(self):
-        space = self.observation_space
-        return self.state.reshape(space.shape).astype(space.dtype)
+        return self.state.reshape(self.observation_space.shape).astype(self.observation_space.dtype)
 
 
 class Single(gym.Env):
@@ -104,7 +102,7 @@ class StitchMaze(Copies):
     starts: cells (row, column), one of which is drawn, with a jitter of +-0.3.
     """
 
-    # The map of PointMaze "medium" (D4RL, Fu et al. 2020; Apache 2.0). S starts, G goal, B snack ("bait");
+    # The map of PointMaze "medium" (D4RL, Fu et al. 2020; Apache 2.0). S starts, G goal, B snack (bait);
     # M, the junction, and D, a dead end, mean something to the data only.
     MAP = "######## #SS##.G# #S.#...# ##..M### #..#...# #.#..#.# #B..#.D# ########"
     CELLS = np.array([list(row) for row in MAP.split()])
@@ -141,7 +139,7 @@ class Fog(Copies):
     """
 
     def __init__(self, num_envs: int = 1, max_episode_steps: int = 12):
-        high = np.array([np.inf, 1, 1], np.float32)
+        high = np.array([3, 1, 1], np.float32)  # |y| is below 3 even in a crash
         super().__init__(num_envs, max_episode_steps, Box(-high, high), Box(-1.0, 1.0, (1,)))
 
     def draw(self, generator):
@@ -183,10 +181,7 @@ class WindyGrid(Copies):
 
     def outcomes(self, s, a):
         chances = zip((1 - self.wind, self.wind), self.next[:, s, a].tolist(), strict=True)
-        return [
-            (p, following, -float(s != self.GOAL), following == self.GOAL)
-            for p, following in chances
-        ]
+        return [(p, n, -float(s != self.GOAL), n == self.GOAL) for p, n in chances]
 
     def draw(self, generator):
         return np.array([self.START]), generator.random((self.max_episode_steps, 1))
@@ -209,10 +204,9 @@ for _name, _limit in (("StitchMaze", 60), ("Fog", 12), ("WindyGrid", 100)):
 
 
 def tabular(env_id: str, **options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P [S, A, S], R [S, A] and start [S] of an environment with a table, such as FrozenLake8x8-v1.
+    """P [S, A, S], R [S, A] and start [S] of an environment with a table; options go to `gym.make`.
 
-    options: of the environment, such as is_slippery or wind.
-    P counts only transitions after which the episode goes on, so no value follows an end. Time limits are
+    P counts only transitions after which the episode goes on, so no value follows an end; time limits are
     not part of it. Raises ValueError for an environment without a table.
     """
     env = gym.make(env_id, **options).unwrapped

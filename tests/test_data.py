@@ -1,6 +1,7 @@
 """Datasets: what load finds, what a Dataset computes, and one clear sentence for whatever is wrong."""
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -29,8 +30,25 @@ from offrl_nb.data import (
 
 CARDS = [
     "cartpole/mixed-v0",
+    "fog/two-route-fumbles-v0",
+    "fog/two-route-v0",
+    "frozenlake/mixed-v0",
+    *(f"halfcheetah/{k}-v0" for k in ("expert", "medium", "medium-replay")),
+    *(f"hopper/{k}-v0" for k in ("expert", "medium", "medium-replay", "random")),
+    "maze/stitch-v0",
     *(f"pendulum/{k}-v0" for k in ("random", "replay", "medium", "narrow", "mixed", "covered")),
+    "windy/mixed-v0",
 ]
+ENVS = {
+    "Pendulum-v1",
+    "CartPole-v1",
+    "FrozenLake8x8-v1",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "offrl/Fog-v0",
+    "offrl/StitchMaze-v0",
+    "offrl/WindyGrid-v0",
+}
 
 
 def one_sentence(error) -> str:
@@ -48,17 +66,18 @@ def test_shipped_dataset_matches_its_card(dataset_id):
     dataset = load(dataset_id)
     card = (SHIPPED / dataset_id / "README.md").read_text()
     returns = dataset.returns()
+    d = 1 if np.ptp(returns) > 10 else 3
     assert f"{len(returns)}, {len(dataset):,}" in card
-    assert f"{returns.mean():.1f} ± {returns.std():.1f}" in card
-    assert f"{dataset.reference[0]:.1f}, {dataset.reference[1]:.1f}" in card
+    assert f"{returns.mean():.{d}f} ± {returns.std():.{d}f}" in card
+    assert f"{dataset.reference[0]:.{d}f}, {dataset.reference[1]:.{d}f}" in card
     for file in (SHIPPED / dataset_id / "data").iterdir():
         assert hashlib.sha256(file.read_bytes()).hexdigest() in card
-    assert dataset.env.id in ("Pendulum-v1", "CartPole-v1")
+    assert dataset.env.id in ENVS
 
 
 def test_everything_shipped_has_a_card_and_a_hash_and_stays_small():
     assert shipped_ids() == sorted(CARDS)
-    files = [f for f in SHIPPED.rglob("*") if f.is_file() and f.suffix != ".py"]
+    files = [f for i in CARDS for f in (SHIPPED / i).rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) < 26e6
     assert sum(len(load(i).returns()) for i in CARDS) <= 5000
     listed = {
@@ -91,20 +110,26 @@ def test_minari_itself_reads_what_we_ship(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_cartpole_is_made_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("script", ["cartpole", "fog", "gridworlds", "maze"])
+def test_the_quick_scripts_make_their_datasets_again(script, tmp_path, monkeypatch):
     """The same starts and nearly the same returns; other processors may round another last digit."""
     monkeypatch.syspath_prepend(str(SHIPPED))
-    import make_cartpole
     import shipping
 
     monkeypatch.setattr(shipping, "HERE", tmp_path)
-    make_cartpole.main()
-    shipped = load("cartpole/mixed-v0")
+    importlib.import_module(f"make_{script}").main()
+    made = [i for i in CARDS if f"make_{script}.py" in (SHIPPED / i / "README.md").read_text()]
+    shipped = {dataset_id: load(dataset_id) for dataset_id in made}
     monkeypatch.setattr(data_module, "SHIPPED", tmp_path)
-    again = load("cartpole/mixed-v0")
-    assert len(again.returns()) == len(shipped.returns())
-    assert torch.allclose(again.obs[:5], shipped.obs[:5], atol=1e-5)
-    assert abs(again.returns().mean() - shipped.returns().mean()) < 5
+    assert shipped_ids() == sorted(made)
+    for dataset_id, before in shipped.items():
+        again = load(dataset_id)
+        assert len(again.returns()) == len(before.returns())
+        assert torch.allclose(again.obs[:5], before.obs[:5], atol=1e-5)
+        assert abs(again.returns().mean() - before.returns().mean()) < 0.05 * before.returns().std()
+        if (SHIPPED / dataset_id / "data" / "exact.npz").exists():
+            new, old = (np.load(p / dataset_id / "data" / "exact.npz") for p in (tmp_path, SHIPPED))
+            assert all(np.allclose(new[name], old[name]) for name in old)
 
 
 # What a Dataset computes

@@ -102,7 +102,19 @@ gym.register("Goal-v0", Goal, max_episode_steps=3, disable_env_checker=True)
 def test_observations_stand_by_name_and_discrete_actions_start_where_they_start():
     envs = make_envs("Goal-v0", 2)
     played = rollout(lambda obs: torch.full(obs.shape[:2], 2), envs, 1, record=True)
-    assert played.obs[0, 0, 0].tolist() == [4, 9, 9, 9, 9]
+    assert played.obs[0, 0, 0].tolist() == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        9,
+        9,
+        9,
+        9,
+    ]  # goal 4 of 7, then place
     assert played.returns.tolist() == [[21.0, 21.0]]
 
 
