@@ -6,6 +6,7 @@ code is what `offrl_nb.methods.<slug>` holds.
 """
 
 from offrl_nb import envs  # registers the small environments with Gymnasium
+from offrl_nb.audit import audit
 from offrl_nb.claims import check, claim, progress, size
 from offrl_nb.data import Batch, DataError, Dataset, from_arrays, load
 from offrl_nb.evaluate import evaluator, interval, rollout

@@ -33,8 +33,9 @@ class Options:
 
 
 def methods() -> list[str]:
-    """Slugs of the methods that the chapters have written out."""
-    return sorted(module.name for module in pkgutil.iter_modules(offrl_nb.methods.__path__))
+    """Slugs of the chapters that have written out a method; some write only helpers, without `train`."""
+    names = sorted(module.name for module in pkgutil.iter_modules(offrl_nb.methods.__path__))
+    return [n for n in names if hasattr(importlib.import_module(f"offrl_nb.methods.{n}"), "train")]
 
 
 def train(slug: str, arguments: list[str]) -> None:

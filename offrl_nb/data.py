@@ -27,6 +27,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.storage.local import get_dataset_path
 from torch import Tensor
 
+from offrl_nb.audit import audit as audit  # re-exported: it asks what this module's checks cannot
 from offrl_nb.fit import Streams
 
 _PACKAGE = Path(__file__).parent

@@ -139,15 +139,17 @@ def make_update(nets, streams, config):
         if config.variant == "edac":
             loss = loss.sum(0) + config.diversity_weight * similarity(nets, batch)
         minimise(loss, critic_adam)
-        if not is_td3:
+        if is_td3 and number % 2 == 1:
+            return diagnostics  # TD3's policy and slow copies move every second time
+        if is_td3:
+            minimise(td3_policy_loss(nets, batch), policy_adam)
+            polyak(nets.target_policy, nets.policy, rate)
+        else:
             loss, log_prob = sac_policy_loss(nets, batch, noise[:, 1])
             minimise(loss, policy_adam)
             # the mean of -log_prob is the entropy; its goal is -act_dim
             surplus = log_prob - batch.action.shape[-1]
             minimise((-nets.log_coef * surplus).mean(-1), coef_adam)
-        elif number % 2 == 0:
-            minimise(td3_policy_loss(nets, batch), policy_adam)
-            polyak(nets.target_policy, nets.policy, config.target_rate)
         polyak(nets.target_critic, nets.critic, rate)
         return diagnostics
 
