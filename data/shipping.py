@@ -122,24 +122,28 @@ def repack(file: Path) -> None:
     copied, stored = file.with_suffix(".copy"), {}
     layout = {"libver": ("v108", "v108"), "track_order": True}
     with h5py.File(file) as source, h5py.File(copied, "w", **layout) as target:
+        no_infos = target.create_group(None)
 
-        def copy(name, item):
-            if isinstance(item, h5py.Dataset):
+        def copy(group, new):
+            new.attrs.update(group.attrs)
+            for name, item in group.items():
+                if isinstance(item, h5py.Group):
+                    copy(item, new.create_group(name))
+                    continue
                 values = item[()]
                 key = (values.tobytes(), values.dtype.str, values.shape)
                 if key not in stored:
                     long = {"chunks": values.shape, "compression": 9, "shuffle": True}
                     options = long if values.nbytes > 30_000 else {}
-                    stored[key] = target.create_dataset(name, data=values, **options)
+                    stored[key] = new.create_dataset(name, data=values, **options)
                 else:
-                    target[name] = stored[key]
-            else:
-                target.require_group(name).attrs.update(item.attrs)
+                    new[name] = stored[key]
 
         for number in range(len(source)):  # in the order of time, not of the alphabet
-            group = source[f"episode_{number}"]
-            copy(group.name, group)
-            group.visititems(lambda name, item, group=group: copy(f"{group.name}/{name}", item))
+            part = target.create_group(f"episode_{number}")
+            copy(source[f"episode_{number}"], part)
+            if "infos" not in part:  # without it Minari cannot print the episode
+                part["infos"] = no_infos
     copied.replace(file)
 
 

@@ -106,7 +106,7 @@ def test_minari_itself_reads_what_we_ship(monkeypatch):
     dataset = minari.load_dataset("pendulum/narrow-v0")
     assert dataset.total_episodes == 50 and dataset.total_steps == 10_000
     assert dataset.recover_environment().spec.id == "Pendulum-v1"
-    assert dataset[0].observations.dtype == np.float32
+    assert dataset[0].observations.dtype == np.float32 and "total_steps=200" in repr(dataset[0])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -7,8 +7,7 @@ WRONG = {
         "    cap = (1 - discount**n) / (1 - discount)\n"
         "    return cap, cap",
         # the horizon is n, whatever the discount
-        "def cut_values(n, discount):\n"
-        "    return n, 1 / (1 - discount * (1 - 1 / n))",
+        "def cut_values(n, discount):\n    return n, 1 / (1 - discount * (1 - 1 / n))",
         # one reward too few
         "def cut_values(n, discount):\n"
         "    visible = (1 - discount ** (n - 1)) / (1 - discount)\n"
@@ -61,8 +60,9 @@ WRONG = {
         "def effective_share(p):\n    return 1 / (4 * (p**3 + (1 - p) ** 3))",
     ],
     "The doctored dataset": [
-        # nothing done
-        "def repair(columns):\n    return set(FAULTS), columns",
+        # what the audit names, and nothing repaired
+        "def repair(columns):\n"
+        '    return {"episodes joined", "flags swapped", "rows duplicated"}, columns',
         # the reward shift overlooked
         "def repair(columns):\n"
         '    same = (columns["obs"][1:] == columns["obs"][:-1]).all(-1)\n'
