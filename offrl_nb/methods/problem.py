@@ -27,13 +27,13 @@ from offrl_nb.nets import (
 class Config:
     """Settings of SAC and TD3, on a log or online."""
 
-    # single: one critic; no_target: no slow copy; sac_n, edac: an ensemble of critics
+    # single: one critic; no_target: no slow copy; sac_n, edac: an ensemble
     variant: Literal["sac", "td3", "single", "no_target", "sac_n", "edac"] = "sac"
     ensemble: int = 10  # sac_n, edac: number of critics
-    diversity_weight: float = 1.0  # edac: weight of the term that keeps critics apart
+    diversity_weight: float = 1.0  # edac: how much critics are kept apart
     layer_norm: bool = False  # LayerNorm in the critics
     discount: float = 0.99
-    target_rate: float = 0.005  # share of the weights that targets take over per update
+    target_rate: float = 0.005  # share of the way that slow copies move
     hidden: tuple[int, ...] = (64, 64)  # width of each hidden layer
     learning_rate: float = 1e-3
     batch_size: int = 128  # transitions a seed and update
@@ -140,7 +140,7 @@ def make_update(nets, streams, config):
             loss = loss.sum(0) + config.diversity_weight * similarity(nets, batch)
         minimise(loss, critic_adam)
         if is_td3 and number % 2 == 1:
-            return diagnostics  # TD3's policy and slow copies move every second time
+            return diagnostics  # policy and slow copies wait
         if is_td3:
             minimise(td3_policy_loss(nets, batch), policy_adam)
             polyak(nets.target_policy, nets.policy, rate)
