@@ -167,7 +167,7 @@ def test_method_cells_lean_on_nothing_else(chapter):
     code = "\n\n".join(source(cell) for cell in chapter.tagged("method"))
     imports = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Import | ast.ImportFrom)]
     roots = {(getattr(n, "module", None) or n.names[0].name).split(".")[0] for n in imports}
-    assert roots <= {*sys.stdlib_module_names, "numpy", "torch", "offrl_nb"}
+    assert roots <= {*sys.stdlib_module_names, "gymnasium", "numpy", "torch", "offrl_nb"}
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--select", "F", "--isolated", "-"],
         input=code,
