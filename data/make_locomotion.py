@@ -2,6 +2,7 @@
 
     python data/make_locomotion.py train hopper     # checkpoints and replay into data/.training/hopper
     python data/make_locomotion.py log hopper       # datasets from them, two minutes
+    python data/make_locomotion.py                  # both, for both bodies
 
 Training runs with noise N(0, 0.1) on every actuator, so that the policies learnt tolerate small errors:
 trained without it, Hopper experts fall as soon as a clone makes one.
@@ -246,4 +247,14 @@ def log(name: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"train": train, "log": log}[sys.argv[1]](sys.argv[2])
+    match sys.argv[1:]:
+        case []:  # `make data`: everything, from nothing
+            for name in PLANS:
+                train(name)
+                log(name)
+        case ["train", name] if name in PLANS:
+            train(name)
+        case ["log", name] if name in PLANS:
+            log(name)
+        case _:
+            raise SystemExit(f"usage: make_locomotion.py [train|log {'|'.join(PLANS)}]")
