@@ -4,8 +4,8 @@
     python data/make_locomotion.py log hopper       # datasets from them, two minutes
     python data/make_locomotion.py                  # both, for both bodies
 
-Training runs with noise N(0, 0.1) on every actuator, so that the policies learnt tolerate small errors:
-trained without it, Hopper experts fall as soon as a clone makes one.
+Training runs with noise N(0, 0.1) on every actuator, so that the policies learnt tolerate small errors: in
+a pilot without it, the Hopper expert lost more than a third of its return under such noise.
 """
 
 import copy
