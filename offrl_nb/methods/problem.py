@@ -40,7 +40,7 @@ class Config:
     updates: int = 6_000
 
 
-# Published settings for locomotion (Haarnoja et al. 2018, Fujimoto et al. 2018; 1M steps).
+# SAC's published settings for locomotion (Haarnoja et al. 2018), 1M updates.
 PAPER = Config(hidden=(256, 256), learning_rate=3e-4, batch_size=256, updates=1_000_000)
 
 
@@ -73,7 +73,7 @@ class Nets(nn.Module):
 
 @torch.no_grad()
 def sac_target(nets, batch, config, noise):
-    """Soft target [S, B] (Haarnoja et al. 2018); noise: standard normal."""
+    """Soft target [S, B] (Haarnoja et al. 2018, arXiv 1812.05905); noise: normal."""
     next_action, log_prob = nets.policy.sample_with_log_prob(batch.next_obs, noise)
     q = nets.target_critic(batch.next_obs, next_action).amin(0)  # [S, B]
     soft = q - nets.log_coef.exp() * log_prob
@@ -242,8 +242,9 @@ def interact(envs, nets, streams, capacity, random_steps):
 def train_online(env, config=Config(), seeds=range(5), evaluate=None, evaluations=10, nets=None):
     """The same learner with an environment: one step a seed, one update.
 
-    env: Gymnasium id or spec. nets: networks to go on with; without them
-    new ones, and 400 random steps first. Returns networks and log.
+    env: Gymnasium id or spec. nets: networks to go on with, changed in place.
+    400 steps are played before the first update: by `nets`, or at random
+    where there are none. Returns networks and log.
     """
     streams, warm_up = Streams(seeds), 400
     disabled = {"autoreset_mode": AutoresetMode.DISABLED}
