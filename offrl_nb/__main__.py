@@ -73,6 +73,7 @@ class Wanted:
     size: Literal["fast", "book", "paper"] = "book"
     seeds: int = 10  # seeds 0 .. seeds - 1
     episodes: int = 20  # evaluation episodes for each seed
+    evaluations: int = 10  # how often to evaluate; "best" is the best of them
     device: str = "cpu"
     folder: Path = FOLDER
 
@@ -88,8 +89,10 @@ def results(arguments: list[str]) -> None:
         )
     for dataset_id in wanted.datasets or shipped_ids():
         for key in wanted.methods or slug_of:
-            settings = (wanted.size, wanted.seeds, wanted.episodes, wanted.device, wanted.folder)
-            print(run(slug_of[key], key, dataset_id, *settings), flush=True)
+            measured = (wanted.seeds, wanted.episodes, wanted.evaluations)
+            where = (wanted.device, wanted.folder)
+            line = run(slug_of[key], key, dataset_id, wanted.size, *measured, *where)
+            print(line, flush=True)
 
 
 def check_device(device: str) -> None:

@@ -204,6 +204,23 @@ class Critic(nn.Module):
         return self.body(torch.cat([self.normaliser(obs), action], dim=-1)).squeeze(-1)
 
 
+class DiscreteCritic(nn.Module):
+    """Q(s, .) of K members for n discrete actions: [K, S, B, n_actions]."""
+
+    def __init__(self, obs_dim, n_actions, streams, hidden=(64, 64), members=2, normaliser=None):
+        super().__init__()
+        self.body = MLP([obs_dim, *hidden, n_actions], streams, members, normaliser)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.body(obs)
+
+
+def pick(values: Tensor, action: Tensor) -> Tensor:
+    """The entry of each row's action: [..., B, n_actions], whole numbers [S, B] -> [..., B]."""
+    index = action.expand(values.shape[:-1]).unsqueeze(-1)
+    return values.gather(-1, index).squeeze(-1)
+
+
 def normal_log_prob(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Log-density of independent normals, summed over the last axis: [..., dim] -> [...]."""
     return (-0.5 * ((x - mean) / std) ** 2 - torch.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1)

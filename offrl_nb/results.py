@@ -54,17 +54,21 @@ def file(folder: Path, size: str, key: str, dataset_id: str) -> Path:
     return folder / size / key / f"{dataset_id}.csv"
 
 
-def run(slug, key, dataset_id, size, seeds, episodes, device, folder=FOLDER) -> str:
+def run(
+    slug, key, dataset_id, size, seeds, episodes, evaluations, device, folder=FOLDER
+) -> str:
     """Train and store one run unless it is stored already; returns a line that says what happened."""
     config = settings(slug, keys(slug)[key], size)
-    described = json.dumps(dataclasses.asdict(config) | {"seeds": seeds, "episodes": episodes})
+    asked = {"seeds": seeds, "episodes": episodes, "evaluations": evaluations}
+    described = json.dumps(dataclasses.asdict(config) | asked)
     target = file(folder, size, key, dataset_id)
     if target.exists() and pd.read_csv(target).config.iloc[0] == described:
         return f"{key} on {dataset_id}: stored already"
     module = importlib.import_module(f"offrl_nb.methods.{slug}")
     dataset = load(dataset_id, device)
     try:
-        _, log = module.train(dataset, config, range(seeds), evaluator(dataset, episodes))
+        evaluate = evaluator(dataset, episodes)
+        _, log = module.train(dataset, config, range(seeds), evaluate, evaluations)
     except DataError as error:  # a method that cannot use this kind of data says so
         return f"{key} on {dataset_id}: left out. {error}"
     if log.attrs["updates"] < config.updates:

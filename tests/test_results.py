@@ -15,7 +15,7 @@ from offrl_nb import fit
 from offrl_nb.__main__ import main
 from offrl_nb.results import file, keys, read, run
 
-OPTIONS = {"seeds": 2, "episodes": 2, "device": "cpu"}
+OPTIONS = {"seeds": 2, "episodes": 2, "evaluations": 10, "device": "cpu"}
 
 
 def test_a_run_is_stored_whole_and_not_repeated(tmp_path):
