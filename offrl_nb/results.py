@@ -22,7 +22,7 @@ import torch
 
 from offrl_nb.claims import SIZES
 from offrl_nb.data import DataError, load
-from offrl_nb.evaluate import best, evaluator, last
+from offrl_nb.evaluate import best, difference, evaluator, last
 
 FOLDER = Path("results")
 _PACKAGE = Path(__file__).parent
@@ -38,11 +38,15 @@ def keys(slug: str) -> dict[str, str]:
     return {slug if v == default else f"{slug}-{v}": v for v in variants}
 
 
-def settings(slug: str, variant: str, size: str):
-    """The Config of a run: a few updates (fast), the chapter's (book), the published ones (paper)."""
+def settings(slug: str, variant: str, size: str, dataset_id: str):
+    """The Config of a run: a few updates (fast), the chapter's (book), the published ones (paper).
+
+    A chapter may print what a task changes: TASKS = {"pendulum": {"discount": 0.95}}; not for paper.
+    """
     module = importlib.import_module(f"offrl_nb.methods.{slug}")
     config = module.PAPER if size == "paper" else module.Config()
-    changes = {"variant": variant} if variant else {}
+    task = {} if size == "paper" else getattr(module, "TASKS", {}).get(dataset_id.split("/")[0], {})
+    changes = task | ({"variant": variant} if variant else {})
     changes |= {"updates": 50} if size == "fast" else {}
     return dataclasses.replace(config, **changes)
 
@@ -58,7 +62,7 @@ def run(
     slug, key, dataset_id, size, seeds, episodes, evaluations, device, folder=FOLDER
 ) -> str:
     """Train and store one run unless it is stored already; returns a line that says what happened."""
-    config = settings(slug, keys(slug)[key], size)
+    config = settings(slug, keys(slug)[key], size, dataset_id)
     asked = {"seeds": seeds, "episodes": episodes, "evaluations": evaluations}
     described = json.dumps(dataclasses.asdict(config) | asked)
     target = file(folder, size, key, dataset_id)
@@ -67,7 +71,8 @@ def run(
     module = importlib.import_module(f"offrl_nb.methods.{slug}")
     dataset = load(dataset_id, device)
     try:
-        evaluate = evaluator(dataset, episodes)
+        discount = getattr(config, "discount", 0.99)
+        evaluate = evaluator(dataset, episodes, discount=discount)
         _, log = module.train(dataset, config, range(seeds), evaluate, evaluations)
     except DataError as error:  # a method that cannot use this kind of data says so
         return f"{key} on {dataset_id}: left out. {error}"
@@ -117,3 +122,27 @@ def read(folder: Path = SHIPPED, size: str = "book") -> pd.DataFrame:
     if not files:
         raise ValueError(f"No results of size {size} in {folder}; make them with `make results`.")
     return pd.concat(map(pd.read_csv, files), ignore_index=True)
+
+
+def beside(key: str, baselines=("bc", "bc-percent"), size: str = "book") -> pd.DataFrame:
+    """A method's mean last return on every dataset where it is stored, beside simpler ones.
+
+    The last column is the 95 % interval of the difference to the first of the baselines.
+    """
+    stored = read(size=size)
+    last_of = {
+        run: rows.set_index("seed")["last"] for run, rows in stored.groupby(["dataset", "method"])
+    }
+    rows = {}
+    for dataset, method in sorted(last_of):
+        if method != key:
+            continue
+        shown = {m: last_of[dataset, m] for m in (*baselines, key) if (dataset, m) in last_of}
+        d = 0 if max(x.abs().max() for x in shown.values()) > 20 else 2
+        row = {m: f"{x.mean():.{d}f}" for m, x in shown.items()} | {"seeds": len(shown[key])}
+        if baselines[0] in shown:
+            low, high = difference(shown[key], shown[baselines[0]])
+            row[f"{key} minus {baselines[0]}"] = f"{low:+.{d}f} to {high:+.{d}f}"
+        rows[dataset.removesuffix("-v0")] = row
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("not run")
+    return table.rename_axis("dataset", axis="columns")

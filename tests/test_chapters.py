@@ -134,8 +134,19 @@ def test_anatomy(chapter):
         places.append(at[0])
     assert places == sorted(places), "the parts stand in another order"
     assert "Implementation choices" in chapter.prose
-    length = sum(bool(x.strip()) for c in chapter.tagged("method") for x in source(c).splitlines())
+    length = sum(lines_of_code(source(cell)) for cell in chapter.tagged("method"))
     assert 30 <= length <= 150, f"{length} lines of method cells"
+
+
+def lines_of_code(text: str) -> int:
+    """Lines without imports, docstrings, comments and blanks."""
+    left_out = set()
+    for node in ast.walk(ast.parse(text)):
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if docstring or isinstance(node, ast.Import | ast.ImportFrom):
+            left_out.update(range(node.lineno, node.end_lineno + 1))
+    lines = [line.strip() for i, line in enumerate(text.splitlines(), 1) if i not in left_out]
+    return sum(bool(line) and not line.startswith("#") for line in lines)
 
 
 @every_taught
