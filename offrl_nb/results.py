@@ -58,9 +58,7 @@ def file(folder: Path, size: str, key: str, dataset_id: str) -> Path:
     return folder / size / key / f"{dataset_id}.csv"
 
 
-def run(
-    slug, key, dataset_id, size, seeds, episodes, evaluations, device, folder=FOLDER
-) -> str:
+def run(slug, key, dataset_id, size, seeds, episodes, evaluations, device, folder=FOLDER) -> str:
     """Train and store one run unless it is stored already; returns a line that says what happened."""
     config = settings(slug, keys(slug)[key], size, dataset_id)
     asked = {"seeds": seeds, "episodes": episodes, "evaluations": evaluations}
@@ -124,12 +122,15 @@ def read(folder: Path = SHIPPED, size: str = "book") -> pd.DataFrame:
     return pd.concat(map(pd.read_csv, files), ignore_index=True)
 
 
-def beside(key: str, baselines=("bc", "bc-percent"), size: str = "book") -> pd.DataFrame:
+def beside(
+    key: str, baselines=("bc", "bc-percent"), folder: Path = SHIPPED, size: str = "book"
+) -> pd.DataFrame:
     """A method's mean last return on every dataset where it is stored, beside simpler ones.
 
-    The last column is the 95 % interval of the difference to the first of the baselines.
+    The last column is the 95 % interval of the difference to the first of the baselines. Empty where the
+    method is not stored. Raises ValueError where nothing is stored.
     """
-    stored = read(size=size)
+    stored = read(folder, size)
     last_of = {
         run: rows.set_index("seed")["last"] for run, rows in stored.groupby(["dataset", "method"])
     }

@@ -13,7 +13,7 @@ import torch
 
 from offrl_nb import fit
 from offrl_nb.__main__ import main
-from offrl_nb.results import file, keys, read, run
+from offrl_nb.results import beside, file, keys, read, run, settings
 
 OPTIONS = {"seeds": 2, "episodes": 2, "evaluations": 10, "device": "cpu"}
 
@@ -91,7 +91,7 @@ def toy(monkeypatch):
         updates: int = 10
         stop: bool = False
 
-    def train(dataset, config, seeds, evaluate):
+    def train(dataset, config, seeds, evaluate, evaluations):
         dataset.require("discrete", "toy")
 
         def update(step):
@@ -124,10 +124,41 @@ def test_a_run_stopped_by_hand_is_not_stored(toy, tmp_path):
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.part"))
 
 
+def test_a_chapter_may_print_what_a_task_changes(toy):
+    toy.TASKS = {"pendulum": {"updates": 7}}
+    toy.PAPER = dataclasses.replace(toy.Config(), updates=1000)
+    book = [settings("toy", "", "book", f"{task}/x-v0").updates for task in ("pendulum", "maze")]
+    assert book == [7, 10]
+    assert settings("toy", "", "paper", "pendulum/x-v0").updates == 1000
+    assert settings("toy", "", "fast", "pendulum/x-v0").updates == 50
+
+
+def test_what_is_believed_is_compared_with_the_same_discount(tmp_path):
+    run("cql", "cql", "pendulum/narrow-v0", "fast", **OPTIONS, folder=tmp_path)
+    at_95 = read(tmp_path, "fast")
+    assert '"discount": 0.95' in at_95.config[0] and '"evaluations": 10' in at_95.config[0]
+    # 200 steps of costs of up to 16, discounted: at 0.95 no more than 20 of them count
+    assert (at_95.discounted > -16.3 * 20).all() and (at_95["last"] < 2 * at_95.discounted).all()
+
+
+def test_the_table_beside_cloning_holds_the_interval_of_the_difference(tmp_path):
+    for key, low in (("bc", 100.0), ("bc-percent", 130.0), ("cql", 200.0)):
+        path = file(tmp_path, "book", key, "a/b-v0")
+        path.parent.mkdir(parents=True)
+        rows = {"method": key, "dataset": "a/b-v0", "seed": range(4)}
+        pd.DataFrame(rows | {"last": [low, low + 2, low + 4, low + 6]}).to_csv(path)
+    table = beside("cql", folder=tmp_path)
+    assert table.index.tolist() == ["a/b"]
+    assert table.loc["a/b", ["bc", "bc-percent", "cql"]].tolist() == ["103", "133", "203"]
+    low, high = (float(x) for x in table.loc["a/b", "cql minus bc"].split(" to "))
+    assert 95 < low < 100 < high < 105
+    assert len(beside("dt", folder=tmp_path)) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--methods", "bc", "bcx"], "There is no method bcx; there are bc, bc-percent, problem"),
+        (["--methods", "bc", "bcx"], "There is no method bcx; there are bc, bc-percent, "),
         (["--device", "cuda:99"], "There is no device 'cuda:99' here"),
         (["--datasets", "pendulum/narow"], "is not a Minari id"),
     ],
