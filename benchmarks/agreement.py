@@ -1,78 +1,326 @@
-"""Behaviour cloning's losses and gradients as d3rlpy computes them, on fixed weights and a fixed batch.
+"""Losses and gradients as d3rlpy computes them, on fixed weights, a fixed batch and fixed random numbers.
 
-For: making tests/fixtures/bc_d3rlpy.npz, which tests/test_agreement.py compares with ours. Runs in d3rlpy's
-environment (`make bench` does it). Not for: the stochastic head; d3rlpy's loss there is the squared error of
-a sample, no likelihood.
+For: making tests/fixtures/*_d3rlpy.npz, one file for each algorithm, which tests/test_agreement.py compares
+with ours. Runs in d3rlpy's environment (`make bench` does it). Not for: BC's stochastic head; d3rlpy's loss
+there is the squared error of a sample, no likelihood.
+
+A fixture holds d3rlpy's settings under its names, and per seed the batch, the random numbers, the weights
+and what d3rlpy made of them, in this book's layout: `critic.0` is the first layer of the critics,
+[K, S, n_in + 1, n_out], with the bias as last row; `critic.0.gradient` is d3rlpy's gradient by it.
 """
 
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import d3rlpy
 import numpy as np
 import torch
+from d3rlpy import algos
+from d3rlpy.torch_utility import TorchMiniBatch
+from torch import Tensor, nn
 
-FIXTURE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "bc_d3rlpy.npz"
-SEEDS, BATCH, OBS, HIDDEN, ACTIONS = 2, 8, 3, 16, 2
+FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "fixtures"
+SEEDS, BATCH, OBS, ACTION, CHOICES, SAMPLES = 2, 16, 3, 2, 4, 3
+ENCODER = d3rlpy.models.VectorEncoderFactory([8, 8], "relu")
+NETS = {  # ours: d3rlpy's
+    "policy": "policy",
+    "target_policy": "targ_policy",
+    "critic": "q_funcs",
+    "target_critic": "targ_q_funcs",
+    "imitator": "imitator",
+    "encoder": "vae_encoder",
+    "decoder": "vae_decoder",
+}
+torch.set_default_dtype(torch.float64)
+torch.float32 = torch.float64  # d3rlpy names it for its sum over critics, which would round them
 
 
-def inputs() -> dict[str, np.ndarray]:
-    """A batch and the weights of three linear layers, for each of two seeds."""
-    generator = np.random.default_rng(0)
-    made = {
-        "obs": generator.standard_normal((SEEDS, BATCH, OBS)),
-        "action": generator.uniform(-1, 1, (SEEDS, BATCH, ACTIONS)),
-        "label": generator.integers(ACTIONS, size=(SEEDS, BATCH)),
-    }
-    for i, (n_in, n_out) in enumerate([(OBS, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, ACTIONS)]):
-        made[f"weight{i}"] = generator.standard_normal((SEEDS, n_in, n_out)) / n_in**0.5
-        made[f"bias{i}"] = generator.standard_normal((SEEDS, n_out)) / 2
-    return made
+class Case(NamedTuple):
+    """An algorithm of d3rlpy, and what is asked of it."""
+
+    config: type
+    settings: dict[str, Any]
+    losses: Callable[[Any, TorchMiniBatch, dict], dict]  # one seed's
+    numbers: dict[str, tuple[int, ...]] | None = None  # random numbers that it draws: their shapes
+    rewards: float = 1.0  # at most this large
+    weights: float = 1.3  # how wide their distribution is
 
 
-def losses(config, target: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """d3rlpy's loss of every seed, [S], and its gradient by every weight, [S, n_in, n_out]."""
-    algo = config.create(device="cpu:0")
-    algo.create_impl((OBS,), ACTIONS)
-    net = algo.impl.modules.imitator.double()
-    linear = [layer for layer in net.modules() if isinstance(layer, torch.nn.Linear)]
-    found = {"loss": [], **{f"gradient{i}": [] for i in range(len(linear))}}
+# d3rlpy's networks, in this book's layout
+
+
+def layers(net: nn.Module) -> list[list[nn.Linear]]:
+    """A network's layers; the two that give a mean and a log-deviation are one layer here."""
+    linear = [part for part in net.modules() if isinstance(part, nn.Linear)]
+    heads = 2 if hasattr(net, "_logstd") else 1
+    return [*([part] for part in linear[:-heads]), linear[-heads:]]
+
+
+def each_member(net: nn.Module) -> list[nn.Module]:
+    return list(net) if isinstance(net, nn.ModuleList) else [net]
+
+
+def draw_weights(net: nn.Module, width: float, generator) -> list[np.ndarray]:
+    """Numbers for every layer and seed, [(K,) S, n_in + 1, n_out]."""
+    lead = (len(net), SEEDS) if isinstance(net, nn.ModuleList) else (SEEDS,)
+    drawn = []
+    for parts in layers(each_member(net)[0]):
+        n_in, n_out = parts[0].in_features, sum(part.out_features for part in parts)
+        drawn.append(width * generator.standard_normal((*lead, n_in + 1, n_out)) / n_in**0.5)
+    return drawn
+
+
+@torch.no_grad()
+def put(net: nn.Module, weights: list[np.ndarray]) -> None:
+    """Copy one seed's weights, [(K,) n_in + 1, n_out] a layer, into a network of d3rlpy."""
+    for k, member in enumerate(each_member(net)):
+        for parts, values in zip(layers(member), weights, strict=True):
+            values = values[k] if isinstance(net, nn.ModuleList) else values
+            for part, block in zip(parts, np.split(values, len(parts), axis=-1), strict=True):
+                part.weight.copy_(torch.from_numpy(block[:-1].T))
+                part.bias.copy_(torch.from_numpy(block[-1]))
+
+
+def gradients(**nets: nn.Module) -> dict[str, np.ndarray]:
+    """What d3rlpy's backward left in its networks, as `put` takes weights."""
+    found = {}
+    for name, net in nets.items():
+        for i in range(len(layers(each_member(net)[0]))):
+            members = [
+                np.hstack([np.vstack([p.weight.grad.T, p.bias.grad]) for p in layers(member)[i]])
+                for member in each_member(net)
+            ]
+            one = isinstance(net, nn.ModuleList)
+            found[f"{name}.{i}.gradient"] = np.array(members) if one else members[0]
+    return found
+
+
+# d3rlpy's random numbers and optimisers
+
+
+@contextmanager
+def drawing(*numbers: np.ndarray) -> Iterator[None]:
+    """In here d3rlpy draws these numbers, in this order, to the last one."""
+    queue = [torch.from_numpy(number) for number in numbers]
+
+    def normal(*shape, **where) -> Tensor:
+        return queue.pop(0).reshape(*shape)
+
+    def uniform(x: Tensor, low: float, high: float) -> Tensor:
+        return x.copy_(low + (high - low) * queue.pop(0).reshape(x.shape))
+
+    with (
+        patch("torch.randn", normal),
+        patch("torch.distributions.normal._standard_normal", normal),
+        patch.object(torch.Tensor, "uniform_", uniform),
+    ):
+        yield
+    assert not queue, "d3rlpy drew fewer numbers than it was given"
+
+
+def held(optimizer: Any, parameter: nn.Module) -> list[np.ndarray]:
+    """The gradients with which d3rlpy would step on this parameter inside another loss; it stays put."""
+    seen: list[np.ndarray] = []
+    optimizer.step = lambda: seen.append(next(parameter.parameters()).grad.numpy().item())
+    return seen
+
+
+# What is asked of each algorithm; all of it for one seed
+
+
+def imitation(impl, batch, numbers) -> dict:
+    loss = impl.compute_imitator_grad(batch).loss
+    return {"loss": loss, **gradients(imitator=impl.modules.imitator)}
+
+
+def actor_critic(impl, batch, for_target=(), for_critic=(), for_actor=()) -> dict:
+    """Target, critics' loss and actor's loss, given the random numbers that each draws."""
+    with drawing(*for_target):
+        target = impl.compute_target(batch)
+    with drawing(*for_target, *for_critic):
+        critic_loss = impl.compute_critic_grad(batch).critic_loss
+    found = {"future": target.squeeze(-1), "critic_loss": critic_loss}
+    found |= gradients(critic=impl.modules.q_funcs)
+    with drawing(*for_actor):
+        actor_loss = impl.compute_actor_grad(batch).actor_loss
+    return found | {"actor_loss": actor_loss, **gradients(policy=impl.modules.policy)}
+
+
+def td3(impl, batch, numbers) -> dict:
+    return actor_critic(impl, batch, [numbers["next_noise"]])
+
+
+def sac(impl, batch, numbers) -> dict:
+    seen = held(impl.modules.temp_optim, impl.modules.log_temp)
+    found = actor_critic(impl, batch, [numbers["next_noise"]], for_actor=[numbers["noise"]])
+    return found | {"log_temp_gradient": seen[-1]}
+
+
+def cql(impl, batch, numbers) -> dict:
+    temperature = held(impl.modules.temp_optim, impl.modules.log_temp)
+    weight = held(impl.modules.alpha_optim, impl.modules.log_alpha)
+    uniform = numbers["uniform"].swapaxes(0, 1)  # d3rlpy has the samples of a row side by side
+    proposals = [*numbers["proposal_noise"], np.ascontiguousarray(uniform)]
+    found = actor_critic(impl, batch, (), proposals, [numbers["noise"]])
+    return found | {"log_temp_gradient": temperature[-1], "log_alpha_gradient": weight[-1]}
+
+
+def discrete(impl, batch, numbers) -> dict:
+    """Double Q-learning's value of the next state, and the loss of everything together."""
+    future, loss = impl.compute_target(batch), impl.compute_grad(batch)
+    nets = {"critic": impl.modules.q_funcs}
+    if hasattr(impl.modules, "imitator"):
+        nets["imitator"] = impl.modules.imitator
+    return {"future": future.squeeze(-1), **vars(loss), **gradients(**nets)}
+
+
+def bcq(impl, batch, numbers) -> dict:
+    decoder = impl.modules.vae_decoder
+    if isinstance(decoder._fc, nn.Linear):  # d3rlpy forgets the tanh: `with_squash` means without
+        decoder._fc = nn.Sequential(decoder._fc, nn.Tanh())
+    with drawing(numbers["posterior_noise"]):
+        loss = impl.compute_imitator_grad(batch)["loss"]
+    found = {"imitator_loss": loss}
+    found |= gradients(encoder=impl.modules.vae_encoder, decoder=decoder)
+    return found | actor_critic(impl, batch, [numbers["next_latent"]], (), [numbers["latent"]])
+
+
+ROW = (BATCH, ACTION)
+TD3 = {"gamma": 0.9, "target_smoothing_sigma": 0.2, "target_smoothing_clip": 0.5}
+SAC = {"gamma": 0.9, "initial_temperature": 0.7}
+CQL = {"initial_alpha": 0.6, "alpha_threshold": 1.5, "conservative_weight": 2.0}
+CQL |= {"n_action_samples": SAMPLES}
+BCQ = {"gamma": 0.9, "lam": 0.75, "n_action_samples": SAMPLES, "action_flexibility": 0.05}
+CASES = {
+    "bc": Case(algos.BCConfig, {}, imitation),
+    "discrete_bc": Case(algos.DiscreteBCConfig, {"beta": 0.0}, imitation),
+    "sac": Case(algos.SACConfig, SAC, sac, {"next_noise": ROW, "noise": ROW}),
+    "td3": Case(algos.TD3Config, TD3, td3, {"next_noise": ROW}),
+    "td3bc": Case(algos.TD3PlusBCConfig, TD3 | {"alpha": 2.5}, td3, {"next_noise": ROW}),
+    "rebrac": Case(
+        algos.ReBRACConfig,
+        TD3 | {"actor_beta": 0.3, "critic_beta": 0.2},
+        td3,
+        {"next_noise": ROW},
+    ),
+    "cql": Case(
+        algos.CQLConfig,
+        SAC | CQL,
+        cql,
+        {"proposal_noise": (2, SAMPLES, *ROW), "uniform": (SAMPLES, *ROW), "noise": ROW},
+    ),
+    "discrete_cql": Case(
+        algos.DiscreteCQLConfig,
+        {"gamma": 0.9, "alpha": 0.8},
+        discrete,
+        rewards=0.2,  # so that no error lies beyond the bend of the Huber loss
+        weights=0.6,
+    ),
+    "bcq": Case(
+        algos.BCQConfig,
+        BCQ | {"beta": 0.5},
+        bcq,
+        {
+            "posterior_noise": (BATCH, 2 * ACTION),
+            "next_latent": (BATCH * SAMPLES, 2 * ACTION),
+            "latent": (BATCH, 2 * ACTION),
+        },
+    ),
+    "discrete_bcq": Case(
+        algos.DiscreteBCQConfig,
+        {"gamma": 0.9, "action_flexibility": 0.3, "beta": 0.0, "share_encoder": False},
+        discrete,
+        rewards=2.0,  # so that some errors lie beyond the bend of the Huber loss
+    ),
+}
+
+
+# A fixture
+
+
+def draw_batch(
+    generator: np.random.Generator, is_discrete: bool, rewards: float
+) -> dict[str, np.ndarray]:
+    """Transitions, [S, B, ...]."""
+    size = (SEEDS, BATCH)
+    drawn = {name: generator.standard_normal((*size, OBS)) for name in ("obs", "next_obs")}
+    for name in ("action", "next_action"):
+        if is_discrete:
+            drawn[name] = generator.integers(CHOICES, size=size)
+        else:
+            drawn[name] = generator.uniform(-1, 1, (*size, ACTION))
+    drawn["reward"] = generator.uniform(-rewards, rewards, size)
+    return drawn | {"terminated": (generator.random(size) < 0.3).astype(float)}
+
+
+def as_theirs(given: dict[str, np.ndarray], seed: int) -> TorchMiniBatch:
+    """One seed's batch as d3rlpy takes it: every column with two axes."""
+    names = ("obs", "action", "reward", "next_obs", "next_action", "terminated")
+    columns = [torch.from_numpy(given[name][seed].reshape(BATCH, -1)) for name in names]
+    obs, action, reward, next_obs, next_action, terminated = columns
+    unused, one_step = torch.zeros(BATCH, 1), torch.ones(BATCH, 1)
+    rest = (next_action, unused, terminated, one_step)
+    return TorchMiniBatch(obs, action, reward, next_obs, *rest, device="cpu:0")
+
+
+def make_algorithm(case: Case):
+    """d3rlpy's algorithm with every encoder that it has of the same two small layers."""
+    fields = case.config.__dataclass_fields__
+    encoders = {name: ENCODER for name in fields if name.endswith("encoder_factory")}
+    algo = case.config(**case.settings, **encoders).create(device="cpu:0")
+    algo.create_impl((OBS,), CHOICES if "Discrete" in case.config.__name__ else ACTION)
+    return algo
+
+
+def fixture(case: Case) -> dict[str, np.ndarray]:
+    """Everything that went in and came out."""
+    generator, impl = np.random.default_rng(0), make_algorithm(case).impl
+    nets = {ours: getattr(impl.modules, theirs, None) for ours, theirs in NETS.items()}
+    nets = {name: net for name, net in nets.items() if net is not None}
+    given = draw_batch(generator, "Discrete" in case.config.__name__, case.rewards)
+    for name, shape in (case.numbers or {}).items():
+        if name == "uniform":
+            given[name] = generator.random((SEEDS, *shape))
+        else:  # twice as wide as normal, so that everything which clips has something to clip
+            given[name] = 2 * generator.standard_normal((SEEDS, *shape))
+    weights = {name: draw_weights(net, case.weights, generator) for name, net in nets.items()}
+    found = defaultdict(list)
     for seed in range(SEEDS):
-        with torch.no_grad():
-            for i, layer in enumerate(linear):
-                layer.weight.copy_(torch.from_numpy(given[f"weight{i}"][seed].T))
-                layer.bias.copy_(torch.from_numpy(given[f"bias{i}"][seed]))
-        obs, wanted = torch.from_numpy(given["obs"][seed]), torch.from_numpy(given[target][seed])
-        loss = algo.impl.compute_loss(obs, wanted).loss
-        gradients = torch.autograd.grad(loss, [layer.weight for layer in linear])
-        found["loss"].append(loss.item())
-        for i, gradient in enumerate(gradients):
-            found[f"gradient{i}"].append(gradient.numpy().T)
-    return {name: np.array(values) for name, values in found.items()}
+        for name, net in nets.items():
+            put(net, [layer[..., seed, :, :] for layer in weights[name]])
+        numbers = {name: given[name][seed] for name in case.numbers or {}}
+        for name, value in case.losses(impl, as_theirs(given, seed), numbers).items():
+            found[name].append(value.detach().numpy() if torch.is_tensor(value) else value)
+    given |= {f"{name}.{i}": w for name in nets for i, w in enumerate(weights[name])}
+    given |= {name: np.array(value) for name, value in case.settings.items()}
+    # seeds come after members: [(K,) S, n_in + 1, n_out]
+    stacked = {name: np.stack(v, axis=-3 if "." in name else 0) for name, v in found.items()}
+    return given | stacked | {"version": np.array(d3rlpy.__version__)}
+
+
+def store(name: str, found: dict[str, np.ndarray]) -> None:
+    """Write a fixture, unless the stored one says the same."""
+    file = FIXTURES / f"{name}_d3rlpy.npz"
+    stored = dict(np.load(file)) if file.exists() else {}
+    numbers = [key for key in found if key != "version"]
+    same = stored.keys() == found.keys() and all(
+        stored[key].shape == found[key].shape
+        and np.allclose(stored[key], found[key], rtol=0, atol=1e-12)
+        for key in numbers
+    )
+    if not same:
+        np.savez_compressed(file, **found)
+    what = "still holds what" if same else "written with what"
+    print(f"agreement: {file.name} {what} d3rlpy {found['version']} computes")
 
 
 def main() -> None:
-    given, encoder = inputs(), d3rlpy.models.VectorEncoderFactory([HIDDEN, HIDDEN], "relu")
-    continuous = d3rlpy.algos.BCConfig(encoder_factory=encoder)
-    discrete = d3rlpy.algos.DiscreteBCConfig(
-        encoder_factory=encoder, beta=0.0
-    )  # no penalty on logits
-    found = {"version": np.array(d3rlpy.__version__), **given}
-    for name, config, target in [
-        ("deterministic", continuous, "action"),
-        ("categorical", discrete, "label"),
-    ]:
-        values = losses(config, target, given)
-        found |= {f"{name}_{key}": value for key, value in values.items()}
-    if FIXTURE.exists():
-        stored = dict(np.load(FIXTURE))
-        numbers = [key for key in found if key != "version"]
-        if stored.keys() == found.keys() and all(
-            np.allclose(stored[key], found[key], rtol=0, atol=1e-12) for key in numbers
-        ):
-            print(f"agreement: {FIXTURE.name} still holds what d3rlpy {found['version']} computes")
-            return
-    np.savez_compressed(FIXTURE, **found)
-    print(f"agreement: {FIXTURE.name} written with d3rlpy {found['version']}")
+    for name, case in CASES.items():
+        store(name, fixture(case))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """Losses and gradients equal an independent implementation's where the definitions agree.
 
-The numbers in fixtures/bc_d3rlpy.npz are d3rlpy's, made by benchmarks/agreement.py in float64.
+The numbers in fixtures/*_d3rlpy.npz are d3rlpy's, made by benchmarks/agreement.py in float64: its settings
+under its names, weights, a batch, random numbers, and the losses and gradients that it found with them.
+Where a definition differs, the test converts and says how.
 """
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,30 +15,281 @@ import torch
 
 from offrl_nb.data import Batch
 from offrl_nb.fit import Streams
+from offrl_nb.methods import bcq, cql, problem, td3bc
 from offrl_nb.methods.bc import bc_loss
-from offrl_nb.nets import Categorical, Deterministic
+from offrl_nb.nets import Categorical, Deterministic, Normaliser
+
+OBS, ACTION, CHOICES, HIDDEN = 3, 2, 4, (8, 8)
+SEEDS = Streams(2)
+
+
+def read(name):
+    """d3rlpy's numbers as tensors, and its batch as ours."""
+    file = dict(np.load(Path(__file__).parent / "fixtures" / f"{name}_d3rlpy.npz"))
+    file.pop("version")
+    peer = {key: torch.from_numpy(value) for key, value in file.items()}
+    return peer, Batch(*(peer[column] for column in Batch._fields))
+
+
+def put(peer, **bodies):
+    """Copy weights [(K,) S, n_in + 1, n_out], the last row the bias, into layers of ours."""
+    for name, body in bodies.items():
+        for i, layer in enumerate(body.double().layers):
+            weight, bias = peer[f"{name}.{i}"].split([layer.weight.shape[-2], 1], dim=-2)
+            assert layer.weight.shape == weight.shape and layer.bias.shape == bias.shape
+            layer.weight.data, layer.bias.data = weight.clone(), bias.clone()
+
+
+def same(ours, theirs):
+    np.testing.assert_allclose(ours.detach(), theirs, rtol=1e-10, atol=1e-12)
+
+
+def same_gradients(peer, factor=1.0, **bodies):
+    """Gradients that a backward left in our layers; ours are d3rlpy's times the factor."""
+    for name, body in bodies.items():
+        for i, layer in enumerate(body.layers):
+            ours = torch.cat([layer.weight.grad, layer.bias.grad], dim=-2)
+            same(ours, factor * peer[f"{name}.{i}.gradient"])
+
+
+class Given:
+    """Streams that hand out the numbers that d3rlpy drew, in turn."""
+
+    def __init__(self, *numbers):
+        self.numbers = list(numbers)
+
+    def normal(self, *shape):
+        number = self.numbers.pop(0)
+        assert number.shape[1:] == shape
+        return number
+
+    uniform = normal
 
 
 @pytest.fixture
-def peer():
-    return dict(np.load(Path(__file__).parent / "fixtures" / "bc_d3rlpy.npz"))
+def losses(monkeypatch):
+    """The losses that updates hand to `minimise`; gradients are computed, nothing is stepped."""
+    kept = []
+
+    def keep(loss, optimizer):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:
+            parameter.grad = None
+        loss.sum().backward(inputs=parameters)
+        kept.append(loss.detach())
+
+    for module in (problem, cql, bcq):
+        monkeypatch.setattr(module, "minimise", keep)
+    return kept
 
 
-@pytest.mark.parametrize(
-    ("head", "name", "target"),
-    [(Deterministic, "deterministic", "action"), (Categorical, "categorical", "label")],
-)
-def test_bc_agrees_with_d3rlpy(peer, head, name, target):
-    obs, wanted = torch.from_numpy(peer["obs"]), torch.from_numpy(peer[target])
-    policy = head(3, 2, Streams(2), hidden=(16, 16)).double()
-    with torch.no_grad():
-        for i, layer in enumerate(policy.body.layers):
-            layer.weight.copy_(torch.from_numpy(peer[f"weight{i}"]))
-            layer.bias.copy_(torch.from_numpy(peer[f"bias{i}"]).unsqueeze(1))
-    loss, _ = bc_loss(policy, Batch(obs, wanted, None, None, None))
+def adams(**nets):
+    return {name: torch.optim.Adam(net.parameters()) for name, net in nets.items()}
+
+
+@pytest.mark.parametrize(("head", "name"), [(Deterministic, "bc"), (Categorical, "discrete_bc")])
+def test_bc(head, name):
+    peer, batch = read(name)
+    policy = head(OBS, CHOICES if head is Categorical else ACTION, SEEDS, HIDDEN)
+    put(peer, imitator=policy.body)
+    loss, _ = bc_loss(policy, batch)
+    loss.sum().backward()
     # the squared error is summed over the action's dimensions here and averaged over them there
-    factor = peer["action"].shape[-1] if name == "deterministic" else 1
-    np.testing.assert_allclose(loss.detach(), factor * peer[f"{name}_loss"], rtol=1e-10)
-    weights = [layer.weight for layer in policy.body.layers]
-    for i, gradient in enumerate(torch.autograd.grad(loss.sum(), weights)):
-        np.testing.assert_allclose(gradient, factor * peer[f"{name}_gradient{i}"], atol=1e-12)
+    factor = 1 if head is Categorical else ACTION
+    same(loss, factor * peer["loss"])
+    same_gradients(peer, factor, imitator=policy.body)
+
+
+def off_policy(variant, peer):
+    """The networks of problem.ipynb with d3rlpy's weights, and their settings."""
+    config = problem.Config(variant, discount=peer["gamma"].item(), hidden=HIDDEN)
+    nets = problem.Nets(OBS, ACTION, SEEDS, config).double()
+    put(peer, policy=nets.policy.body, critic=nets.critic.body)
+    put(peer, target_critic=nets.target_critic.body)
+    if "target_policy.0" in peer:
+        put(peer, target_policy=nets.target_policy.body)
+    if "initial_temperature" in peer:
+        nets.log_coef.data.fill_(peer["initial_temperature"].log())
+        # deviations are held above e^-5 here and above e^-20 there
+        assert nets.policy.normal(batch_of(peer))[1].amin() > math.exp(-5)
+    return nets, config
+
+
+def batch_of(peer):
+    return torch.cat([peer["obs"], peer["next_obs"]], dim=1)
+
+
+def target(peer, batch):
+    """d3rlpy's target; what it calls so is the future value alone."""
+    return batch.reward + peer["gamma"] * (1 - batch.terminated) * peer["future"]
+
+
+def test_sac(losses):
+    peer, batch = read("sac")
+    nets, config = off_policy("sac", peer)
+    same(problem.sac_target(nets, batch, config, peer["next_noise"]), target(peer, batch))
+    noise = torch.stack([peer["next_noise"], peer["noise"]], dim=1)
+    problem.make_update(nets, Given(noise), config)(1, batch)
+    of_critics, of_policy, _ = losses
+    same(of_critics.sum(0), peer["critic_loss"])
+    same(of_policy, peer["actor_loss"])
+    same_gradients(peer, critic=nets.critic.body, policy=nets.policy.body)
+    same_temperature_gradient(peer, nets)
+
+
+def same_temperature_gradient(peer, nets):
+    # the loss is -log(coef) (log pi - m) here and -coef (log pi - m) there: the gradient by log(coef)
+    # has the factor coef there
+    coef = nets.log_coef.detach().exp()
+    same(coef * nets.log_coef.grad, peer["log_temp_gradient"].unsqueeze(-1))
+
+
+def test_td3(losses):
+    peer, batch = read("td3")
+    nets, config = off_policy("td3", peer)
+    same(problem.td3_target(nets, batch, config, peer["next_noise"]), target(peer, batch))
+    noise = torch.stack([peer["next_noise"]] * 2, dim=1)
+    problem.make_update(nets, Given(noise), config)(2, batch)
+    of_critics, of_policy = losses
+    same(of_critics.sum(0), peer["critic_loss"])
+    same(of_policy, peer["actor_loss"])
+    same_gradients(peer, critic=nets.critic.body, policy=nets.policy.body)
+
+
+@pytest.mark.parametrize("variant", ["td3bc", "rebrac"])
+def test_td3bc(variant):
+    peer, batch = read(variant)
+    # LayerNorm, which ReBRAC's critics have, is before the ReLU here and after it there: left out
+    nets, _ = off_policy("td3", peer)
+    settings = {"discount": peer["gamma"].item()}
+    if variant == "td3bc":
+        config = td3bc.Config(variant, q_weight=peer["alpha"].item(), **settings)
+        wanted = td3bc.td3_target(nets, batch, config, peer["next_noise"])
+    else:
+        settings["bc_weight"] = peer["actor_beta"].item()
+        settings["next_weight"] = peer["critic_beta"].item()
+        config = td3bc.Config(variant, **settings)
+        # a next action that was never logged counts there and has known = 0 here
+        known, logged = torch.ones_like(batch.reward), peer["next_action"]
+        wanted = td3bc.rebrac_target(nets, batch, logged, known, config, peer["next_noise"])
+    same(wanted, target(peer, batch))
+    of_critics, _ = td3bc.critic_loss(nets, batch, wanted)
+    of_critics.sum().backward()
+    same(of_critics.sum(0), peer["critic_loss"])
+    same_gradients(peer, critic=nets.critic.body)
+    of_policy, _ = td3bc.policy_loss(nets, batch, config, None)
+    of_policy.sum().backward()
+    same(of_policy, peer["actor_loss"])
+    same_gradients(peer, policy=nets.policy.body)
+
+
+def test_cql(losses):
+    peer, batch = read("cql")
+    nets, _ = off_policy("sac", peer)
+    members, samples = 2, peer["n_action_samples"].item()
+    # the mean over all 3 n samples is inside the logarithm here, their sum is there
+    sum_not_mean = math.log(3 * samples)
+    config = cql.Config(
+        "lagrange",
+        cql_weight=peer["conservative_weight"].item(),
+        gap=peer["alpha_threshold"].item() - sum_not_mean,
+        samples=samples,
+        discount=peer["gamma"].item(),
+    )
+    nets.log_factor = torch.nn.Parameter(peer["initial_alpha"].log().repeat(2))
+    # the next action is a sample here and the tanh of the mean there: a sample without noise
+    no_noise = torch.zeros_like(batch.action)
+    same(cql.continuous_target(nets, batch, config, no_noise), target(peer, batch))
+    numbers = Given(no_noise, peer["proposal_noise"], peer["uniform"], peer["noise"])
+    adams = [torch.optim.Adam(net.parameters()) for net in (nets.critic, nets.policy)]
+    adam_of = {name: torch.optim.Adam([getattr(nets, name)]) for name in ("log_factor", "log_coef")}
+    terms = cql.continuous_terms(nets, batch, numbers, config)
+    cql.critic_step(nets, *terms, adams[0], adam_of["log_factor"], config)
+    cql.policy_step(nets, batch, numbers, adams[1], adam_of["log_coef"])
+    of_critics, _, of_policy, _ = losses
+    # less than the threshold costs nothing here; there it is paid back: a constant for the critics
+    weight = config.cql_weight * peer["initial_alpha"]
+    same(of_critics.sum(0) - members * weight * config.gap, peer["critic_loss"])
+    same(nets.log_factor.grad, peer["log_alpha_gradient"])
+    same(of_policy, peer["actor_loss"])
+    same_gradients(peer, critic=nets.critic.body, policy=nets.policy.body)
+    same_temperature_gradient(peer, nets)
+
+
+def test_discrete_cql(losses):
+    peer, batch = read("discrete_cql")
+    # the temporal-difference error is squared here; there it is Huber's, half the square within +-1
+    huber = 2.0
+    settings = {"discount": peer["gamma"].item(), "hidden": HIDDEN}
+    config = cql.Config(cql_weight=huber * peer["alpha"].item(), **settings)
+    nets = cql.DiscreteNets(OBS, CHOICES, SEEDS, config).double()
+    put(peer, critic=nets.critic.body, target_critic=nets.target_critic.body)
+    nets.log_factor = torch.nn.Parameter(torch.zeros(2).double())
+    q, wanted, gap = cql.discrete_terms(nets, batch, None, config)
+    assert (q - wanted).abs().amax() < 1
+    same(wanted, target(peer, batch))
+    same(gap[0], peer["conservative_loss"])
+    cql.critic_step(nets, q, wanted, gap, torch.optim.Adam(nets.critic.parameters()), None, config)
+    same(losses[0][0], huber * peer["loss"])
+    same_gradients(peer, huber, critic=nets.critic.body)
+
+
+def unnormalised(kind, config, n_actions=None):
+    """Networks of bcq.ipynb that take observations as they come, as d3rlpy's without a scaler do."""
+    sizes = {"obs_dim": OBS, "act_dim": ACTION, "n_actions": n_actions}
+    nets = kind(SimpleNamespace(obs=torch.zeros(1, OBS), **sizes), config, SEEDS).double()
+    for part in nets.modules():
+        if isinstance(part, Normaliser):
+            part.mean.zero_()
+            part.std.fill_(1.0)
+    return nets
+
+
+def test_bcq(losses):
+    peer, batch = read("bcq")
+    config = bcq.Config(
+        samples=peer["n_action_samples"].item(),
+        perturbation=peer["action_flexibility"].item(),
+        mix=peer["lam"].item(),
+        kl_weight=peer["beta"].item(),
+        discount=peer["gamma"].item(),
+        hidden=HIDDEN,
+    )
+    nets = unnormalised(bcq.ContinuousNets, config)
+    # the decoder ends in a tanh here; there it does not, and benchmarks/agreement.py adds one
+    trained = {"vae": nets.vae, "critic": nets.critic, "shift": nets.shift}
+    bodies = {"encoder": nets.vae.encoder, "decoder": nets.vae.decoder}
+    bodies |= {"policy": nets.shift, "critic": nets.critic.body}
+    put(peer, **bodies)
+    put(peer, target_policy=nets.target_shift, target_critic=nets.target_critic.body)
+    same(bcq.continuous_target(nets, batch, config, peer["next_latent"]), target(peer, batch))
+    latents = peer["next_latent"].unflatten(
+        1, (config.samples, -1)
+    )  # its rows in turn: B rows, n times
+    noise = torch.cat([peer["posterior_noise"][:, None], latents, peer["latent"][:, None]], dim=1)
+    bcq.continuous_update(nets, batch, config, Given(noise), adams(**trained))
+    of_vae, of_critics, of_shift = losses
+    same(of_vae, peer["imitator_loss"])
+    same(of_critics.sum(0), peer["critic_loss"])
+    same(of_shift, peer["actor_loss"])
+    same_gradients(peer, **bodies)
+
+
+def test_discrete_bcq(losses):
+    peer, batch = read("discrete_bcq")
+    settings = {"discount": peer["gamma"].item(), "hidden": HIDDEN}
+    config = bcq.Config(threshold=peer["action_flexibility"].item(), **settings)
+    nets = unnormalised(bcq.DiscreteNets, config, CHOICES)
+    bodies = {"critic": nets.critic.body, "imitator": nets.clone.body}
+    put(peer, **bodies, target_critic=nets.target_critic.body)
+    errors = (nets.value(batch.obs, batch.action) - target(peer, batch)).abs()
+    assert errors.amin() < 1 < errors.amax()  # both sides of the bend of the Huber loss
+    bcq.discrete_update(nets, batch, config, None, adams(critic=nets.critic, clone=nets.clone))
+    # the clone pays 0.01 times its mean squared logit here; there a penalty on log-probabilities is
+    # switched off by beta = 0
+    penalty = 0.01 * (nets.clone.body(batch.obs) ** 2).mean((-1, -2))
+    (-penalty).sum().backward()
+    of_critics, of_clone = losses
+    same(of_critics, peer["td_loss"])
+    same(of_clone - penalty, peer["imitator_loss"])
+    same_gradients(peer, **bodies)

@@ -31,7 +31,7 @@ class Config:
 
     variant: Literal["plain", "lagrange"] = "plain"  # lagrange: the weight is learned
     cql_weight: float = 5.0  # alpha, in units of value; lagrange: where it starts
-    gap: float = -1.0  # lagrange: what the conservative gap should be, in units of value
+    gap: float = -1.0  # lagrange: what the gap should be; discrete actions: above 0
     temperature: float = 1.0  # T of the log-sum-exp, in units of value
     samples: int = 2  # continuous actions: from each of the three proposals
     discount: float = 0.99
@@ -43,7 +43,7 @@ class Config:
     updates: int = 8_000
 
 
-# Published for locomotion (Kumar et al. 2020 and their code), 1M updates.
+# The authors' script for locomotion without its Lagrange multiplier, 1M updates.
 PAPER = Config(samples=10, hidden=(256, 256, 256), learning_rate=3e-4, batch_size=256)
 PAPER = replace(PAPER, policy_learning_rate=1e-4, updates=1_000_000)
 
@@ -124,7 +124,7 @@ def make_nets(dataset, streams, config):
 
 @torch.no_grad()
 def discrete_target(nets, batch, config):
-    """Double Q-learning's target [S, B] (van Hasselt 2010)."""
+    """Double DQN's target [S, B] (van Hasselt et al. 2016)."""
     q = nets.target_critic(batch.next_obs).amin(0)
     future = pick(q, nets.mode(batch.next_obs))
     return batch.reward + config.discount * (1 - batch.terminated) * future

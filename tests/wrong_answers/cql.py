@@ -48,7 +48,7 @@ WRONG = {
         "def prediction():\n    return 'same'",
         "def prediction():\n    return 'clone'",
     ],
-    "Find the planted bug": [
+    "Find the planted bugs": [
         # the sign mended, the seeds still coupled
         "def multiplier_loss(log_weight, gap, tau):\n"
         "    return -log_weight.exp() * (gap.detach() - tau).mean()",
