@@ -1,12 +1,13 @@
-"""Losses and gradients as d3rlpy computes them, on fixed weights, a fixed batch and fixed random numbers.
+"""Losses and gradients as d3rlpy computes them, on fixed weights, batches and random numbers.
 
-For: making tests/fixtures/*_d3rlpy.npz, one file for each algorithm, which tests/test_agreement.py compares
-with ours. Runs in d3rlpy's environment (`make bench` does it). Not for: BC's stochastic head; d3rlpy's loss
-there is the squared error of a sample, no likelihood.
+For: making tests/fixtures/*_d3rlpy.npz, a file for each algorithm, which tests/test_agreement.py
+compares with ours. Runs in d3rlpy's environment (`make bench` does it). Not for: the stochastic
+head of behaviour cloning; d3rlpy's loss there is the squared error of a sample, no likelihood.
 
-A fixture holds d3rlpy's settings under its names, and per seed the batch, the random numbers, the weights
-and what d3rlpy made of them, in this book's layout: `critic.0` is the first layer of the critics,
-[K, S, n_in + 1, n_out], with the bias as last row; `critic.0.gradient` is d3rlpy's gradient by it.
+A fixture holds d3rlpy's settings under its names, and for each seed the batch, the random numbers,
+the weights and what d3rlpy made of them, in this book's layout: `critic.0` is the first layer of
+the critics, [K, S, n_in + 1, n_out] with the bias as last row, and `critic.0.gradient` the gradient
+of their loss by it.
 """
 
 from collections import defaultdict
@@ -36,7 +37,7 @@ NETS = {  # ours: d3rlpy's
     "decoder": "vae_decoder",
 }
 torch.set_default_dtype(torch.float64)
-torch.float32 = torch.float64  # d3rlpy names it for its sum over critics, which would round them
+torch.float32 = torch.float64  # d3rlpy sums its critics' losses in float32, by name
 
 
 class Case(NamedTuple):
@@ -44,10 +45,14 @@ class Case(NamedTuple):
 
     config: type
     settings: dict[str, Any]
-    losses: Callable[[Any, TorchMiniBatch, dict], dict]  # one seed's
-    numbers: dict[str, tuple[int, ...]] | None = None  # random numbers that it draws: their shapes
-    rewards: float = 1.0  # at most this large
-    weights: float = 1.3  # how wide their distribution is
+    losses: Callable[[Any, TorchMiniBatch, dict], dict]  # of one seed
+    numbers: dict[str, tuple[int, ...]]  # random numbers that it draws: their shapes
+    rewards: float = 1.0  # the largest
+    weights: float = 1.3  # their spread
+
+    @property
+    def discrete(self) -> bool:
+        return "Discrete" in self.config.__name__
 
 
 # d3rlpy's networks, in this book's layout
@@ -61,6 +66,7 @@ def layers(net: nn.Module) -> list[list[nn.Linear]]:
 
 
 def each_member(net: nn.Module) -> list[nn.Module]:
+    """The critics of an ensemble, or the one network."""
     return list(net) if isinstance(net, nn.ModuleList) else [net]
 
 
@@ -90,12 +96,12 @@ def gradients(**nets: nn.Module) -> dict[str, np.ndarray]:
     found = {}
     for name, net in nets.items():
         for i in range(len(layers(each_member(net)[0]))):
-            members = [
+            each = [
                 np.hstack([np.vstack([p.weight.grad.T, p.bias.grad]) for p in layers(member)[i]])
                 for member in each_member(net)
             ]
-            one = isinstance(net, nn.ModuleList)
-            found[f"{name}.{i}.gradient"] = np.array(members) if one else members[0]
+            ensemble = isinstance(net, nn.ModuleList)
+            found[f"{name}.{i}.gradient"] = np.array(each) if ensemble else each[0]
     return found
 
 
@@ -122,10 +128,10 @@ def drawing(*numbers: np.ndarray) -> Iterator[None]:
     assert not queue, "d3rlpy drew fewer numbers than it was given"
 
 
-def held(optimizer: Any, parameter: nn.Module) -> list[np.ndarray]:
-    """The gradients with which d3rlpy would step on this parameter inside another loss; it stays put."""
-    seen: list[np.ndarray] = []
-    optimizer.step = lambda: seen.append(next(parameter.parameters()).grad.numpy().item())
+def held(optimizer: Any, factor: nn.Module) -> list[float]:
+    """The gradients that a step inside another loss would use; it is not made."""
+    seen: list[float] = []
+    optimizer.step = lambda: seen.append(next(factor.parameters()).grad.item())
     return seen
 
 
@@ -180,7 +186,7 @@ def discrete(impl, batch, numbers) -> dict:
 
 def bcq(impl, batch, numbers) -> dict:
     decoder = impl.modules.vae_decoder
-    if isinstance(decoder._fc, nn.Linear):  # d3rlpy forgets the tanh: `with_squash` means without
+    if isinstance(decoder._fc, nn.Linear):  # its tanh is left out when `with_squash` is true
         decoder._fc = nn.Sequential(decoder._fc, nn.Tanh())
     with drawing(numbers["posterior_noise"]):
         loss = impl.compute_imitator_grad(batch)["loss"]
@@ -196,8 +202,8 @@ CQL = {"initial_alpha": 0.6, "alpha_threshold": 1.5, "conservative_weight": 2.0}
 CQL |= {"n_action_samples": SAMPLES}
 BCQ = {"gamma": 0.9, "lam": 0.75, "n_action_samples": SAMPLES, "action_flexibility": 0.05}
 CASES = {
-    "bc": Case(algos.BCConfig, {}, imitation),
-    "discrete_bc": Case(algos.DiscreteBCConfig, {"beta": 0.0}, imitation),
+    "bc": Case(algos.BCConfig, {}, imitation, {}),
+    "discrete_bc": Case(algos.DiscreteBCConfig, {"beta": 0.0}, imitation, {}),
     "sac": Case(algos.SACConfig, SAC, sac, {"next_noise": ROW, "noise": ROW}),
     "td3": Case(algos.TD3Config, TD3, td3, {"next_noise": ROW}),
     "td3bc": Case(algos.TD3PlusBCConfig, TD3 | {"alpha": 2.5}, td3, {"next_noise": ROW}),
@@ -217,6 +223,7 @@ CASES = {
         algos.DiscreteCQLConfig,
         {"gamma": 0.9, "alpha": 0.8},
         discrete,
+        {},
         rewards=0.2,  # so that no error lies beyond the bend of the Huber loss
         weights=0.6,
     ),
@@ -229,11 +236,13 @@ CASES = {
             "next_latent": (BATCH * SAMPLES, 2 * ACTION),
             "latent": (BATCH, 2 * ACTION),
         },
+        weights=1.7,  # so that some log-deviations of the encoder lie below their limit
     ),
     "discrete_bcq": Case(
         algos.DiscreteBCQConfig,
         {"gamma": 0.9, "action_flexibility": 0.3, "beta": 0.0, "share_encoder": False},
         discrete,
+        {},
         rewards=2.0,  # so that some errors lie beyond the bend of the Huber loss
     ),
 }
@@ -242,19 +251,27 @@ CASES = {
 # A fixture
 
 
-def draw_batch(
-    generator: np.random.Generator, is_discrete: bool, rewards: float
-) -> dict[str, np.ndarray]:
+def draw_batch(case: Case, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Transitions, [S, B, ...]."""
     size = (SEEDS, BATCH)
     drawn = {name: generator.standard_normal((*size, OBS)) for name in ("obs", "next_obs")}
     for name in ("action", "next_action"):
-        if is_discrete:
+        if case.discrete:
             drawn[name] = generator.integers(CHOICES, size=size)
         else:
             drawn[name] = generator.uniform(-1, 1, (*size, ACTION))
-    drawn["reward"] = generator.uniform(-rewards, rewards, size)
+    drawn["reward"] = generator.uniform(-case.rewards, case.rewards, size)
     return drawn | {"terminated": (generator.random(size) < 0.3).astype(float)}
+
+
+def draw_numbers(case: Case, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Random numbers, [S, ...]; normal ones twice as wide, so that what clips has work to do."""
+    drawn = {}
+    for name, shape in case.numbers.items():
+        size = (SEEDS, *shape)
+        uniform = name == "uniform"
+        drawn[name] = generator.random(size) if uniform else 2 * generator.standard_normal(size)
+    return drawn
 
 
 def as_theirs(given: dict[str, np.ndarray], seed: int) -> TorchMiniBatch:
@@ -272,7 +289,7 @@ def make_algorithm(case: Case):
     fields = case.config.__dataclass_fields__
     encoders = {name: ENCODER for name in fields if name.endswith("encoder_factory")}
     algo = case.config(**case.settings, **encoders).create(device="cpu:0")
-    algo.create_impl((OBS,), CHOICES if "Discrete" in case.config.__name__ else ACTION)
+    algo.create_impl((OBS,), CHOICES if case.discrete else ACTION)
     return algo
 
 
@@ -281,18 +298,13 @@ def fixture(case: Case) -> dict[str, np.ndarray]:
     generator, impl = np.random.default_rng(0), make_algorithm(case).impl
     nets = {ours: getattr(impl.modules, theirs, None) for ours, theirs in NETS.items()}
     nets = {name: net for name, net in nets.items() if net is not None}
-    given = draw_batch(generator, "Discrete" in case.config.__name__, case.rewards)
-    for name, shape in (case.numbers or {}).items():
-        if name == "uniform":
-            given[name] = generator.random((SEEDS, *shape))
-        else:  # twice as wide as normal, so that everything which clips has something to clip
-            given[name] = 2 * generator.standard_normal((SEEDS, *shape))
+    given = draw_batch(case, generator) | draw_numbers(case, generator)
     weights = {name: draw_weights(net, case.weights, generator) for name, net in nets.items()}
     found = defaultdict(list)
     for seed in range(SEEDS):
         for name, net in nets.items():
             put(net, [layer[..., seed, :, :] for layer in weights[name]])
-        numbers = {name: given[name][seed] for name in case.numbers or {}}
+        numbers = {name: given[name][seed] for name in case.numbers}
         for name, value in case.losses(impl, as_theirs(given, seed), numbers).items():
             found[name].append(value.detach().numpy() if torch.is_tensor(value) else value)
     given |= {f"{name}.{i}": w for name in nets for i, w in enumerate(weights[name])}
@@ -309,7 +321,7 @@ def store(name: str, found: dict[str, np.ndarray]) -> None:
     numbers = [key for key in found if key != "version"]
     same = stored.keys() == found.keys() and all(
         stored[key].shape == found[key].shape
-        and np.allclose(stored[key], found[key], rtol=0, atol=1e-12)
+        and np.allclose(stored[key], found[key], rtol=1e-10, atol=1e-12)
         for key in numbers
     )
     if not same:

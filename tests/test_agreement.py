@@ -1,8 +1,8 @@
 """Losses and gradients equal an independent implementation's where the definitions agree.
 
-The numbers in fixtures/*_d3rlpy.npz are d3rlpy's, made by benchmarks/agreement.py in float64: its settings
-under its names, weights, a batch, random numbers, and the losses and gradients that it found with them.
-Where a definition differs, the test converts and says how.
+The numbers in fixtures/*_d3rlpy.npz are d3rlpy's, made by benchmarks/agreement.py in float64: its
+settings under its names, weights, a batch, random numbers, and the losses and gradients that it
+found with them. Where a definition differs, the test converts and says how.
 """
 
 import math
@@ -20,7 +20,7 @@ from offrl_nb.methods.bc import bc_loss
 from offrl_nb.nets import Categorical, Deterministic, Normaliser
 
 OBS, ACTION, CHOICES, HIDDEN = 3, 2, 4, (8, 8)
-SEEDS = Streams(2)
+STREAMS = Streams(2)
 
 
 def read(name):
@@ -90,7 +90,7 @@ def adams(**nets):
 @pytest.mark.parametrize(("head", "name"), [(Deterministic, "bc"), (Categorical, "discrete_bc")])
 def test_bc(head, name):
     peer, batch = read(name)
-    policy = head(OBS, CHOICES if head is Categorical else ACTION, SEEDS, HIDDEN)
+    policy = head(OBS, CHOICES if head is Categorical else ACTION, STREAMS, HIDDEN)
     put(peer, imitator=policy.body)
     loss, _ = bc_loss(policy, batch)
     loss.sum().backward()
@@ -103,25 +103,28 @@ def test_bc(head, name):
 def off_policy(variant, peer):
     """The networks of problem.ipynb with d3rlpy's weights, and their settings."""
     config = problem.Config(variant, discount=peer["gamma"].item(), hidden=HIDDEN)
-    nets = problem.Nets(OBS, ACTION, SEEDS, config).double()
+    nets = problem.Nets(OBS, ACTION, STREAMS, config).double()
     put(peer, policy=nets.policy.body, critic=nets.critic.body)
     put(peer, target_critic=nets.target_critic.body)
     if "target_policy.0" in peer:
         put(peer, target_policy=nets.target_policy.body)
     if "initial_temperature" in peer:
         nets.log_coef.data.fill_(peer["initial_temperature"].log())
-        # deviations are held above e^-5 here and above e^-20 there
-        assert nets.policy.normal(batch_of(peer))[1].amin() > math.exp(-5)
+        # standard deviations are held above e^-5 here, above e^-20 there
+        obs = torch.cat([peer["obs"], peer["next_obs"]], dim=1)
+        assert nets.policy.normal(obs)[1].amin() > math.exp(-5)
     return nets, config
-
-
-def batch_of(peer):
-    return torch.cat([peer["obs"], peer["next_obs"]], dim=1)
 
 
 def target(peer, batch):
     """d3rlpy's target; what it calls so is the future value alone."""
     return batch.reward + peer["gamma"] * (1 - batch.terminated) * peer["future"]
+
+
+def same_temperature_gradient(peer, nets):
+    # with c = exp(log_coef): the loss is -log(c) (log pi - m) here and -c (log pi - m) there
+    coef = nets.log_coef.detach().exp()
+    same(coef * nets.log_coef.grad, peer["log_temp_gradient"].unsqueeze(-1))
 
 
 def test_sac(losses):
@@ -135,13 +138,6 @@ def test_sac(losses):
     same(of_policy, peer["actor_loss"])
     same_gradients(peer, critic=nets.critic.body, policy=nets.policy.body)
     same_temperature_gradient(peer, nets)
-
-
-def same_temperature_gradient(peer, nets):
-    # the loss is -log(coef) (log pi - m) here and -coef (log pi - m) there: the gradient by log(coef)
-    # has the factor coef there
-    coef = nets.log_coef.detach().exp()
-    same(coef * nets.log_coef.grad, peer["log_temp_gradient"].unsqueeze(-1))
 
 
 def test_td3(losses):
@@ -169,7 +165,7 @@ def test_td3bc(variant):
         settings["bc_weight"] = peer["actor_beta"].item()
         settings["next_weight"] = peer["critic_beta"].item()
         config = td3bc.Config(variant, **settings)
-        # a next action that was never logged counts there and has known = 0 here
+        # rows without a logged next action have known = 0 here; there they are dropped
         known, logged = torch.ones_like(batch.reward), peer["next_action"]
         wanted = td3bc.rebrac_target(nets, batch, logged, known, config, peer["next_noise"])
     same(wanted, target(peer, batch))
@@ -201,13 +197,13 @@ def test_cql(losses):
     no_noise = torch.zeros_like(batch.action)
     same(cql.continuous_target(nets, batch, config, no_noise), target(peer, batch))
     numbers = Given(no_noise, peer["proposal_noise"], peer["uniform"], peer["noise"])
-    adams = [torch.optim.Adam(net.parameters()) for net in (nets.critic, nets.policy)]
-    adam_of = {name: torch.optim.Adam([getattr(nets, name)]) for name in ("log_factor", "log_coef")}
+    parts = (nets.critic.parameters(), [nets.log_factor], nets.policy.parameters(), [nets.log_coef])
+    adam_q, adam_factor, adam_pi, adam_coef = (torch.optim.Adam(part) for part in parts)
     terms = cql.continuous_terms(nets, batch, numbers, config)
-    cql.critic_step(nets, *terms, adams[0], adam_of["log_factor"], config)
-    cql.policy_step(nets, batch, numbers, adams[1], adam_of["log_coef"])
+    cql.critic_step(nets, *terms, adam_q, adam_factor, config)
+    cql.policy_step(nets, batch, numbers, adam_pi, adam_coef)
     of_critics, _, of_policy, _ = losses
-    # less than the threshold costs nothing here; there it is paid back: a constant for the critics
+    # the threshold is part of the multiplier's loss alone here; there the critics' loss has it too
     weight = config.cql_weight * peer["initial_alpha"]
     same(of_critics.sum(0) - members * weight * config.gap, peer["critic_loss"])
     same(nets.log_factor.grad, peer["log_alpha_gradient"])
@@ -222,7 +218,7 @@ def test_discrete_cql(losses):
     huber = 2.0
     settings = {"discount": peer["gamma"].item(), "hidden": HIDDEN}
     config = cql.Config(cql_weight=huber * peer["alpha"].item(), **settings)
-    nets = cql.DiscreteNets(OBS, CHOICES, SEEDS, config).double()
+    nets = cql.DiscreteNets(OBS, CHOICES, STREAMS, config).double()
     put(peer, critic=nets.critic.body, target_critic=nets.target_critic.body)
     nets.log_factor = torch.nn.Parameter(torch.zeros(2).double())
     q, wanted, gap = cql.discrete_terms(nets, batch, None, config)
@@ -235,9 +231,9 @@ def test_discrete_cql(losses):
 
 
 def unnormalised(kind, config, n_actions=None):
-    """Networks of bcq.ipynb that take observations as they come, as d3rlpy's without a scaler do."""
+    """Networks of bcq.ipynb without their normaliser: d3rlpy's have none unless asked."""
     sizes = {"obs_dim": OBS, "act_dim": ACTION, "n_actions": n_actions}
-    nets = kind(SimpleNamespace(obs=torch.zeros(1, OBS), **sizes), config, SEEDS).double()
+    nets = kind(SimpleNamespace(obs=torch.zeros(1, OBS), **sizes), config, STREAMS).double()
     for part in nets.modules():
         if isinstance(part, Normaliser):
             part.mean.zero_()
@@ -263,9 +259,7 @@ def test_bcq(losses):
     put(peer, **bodies)
     put(peer, target_policy=nets.target_shift, target_critic=nets.target_critic.body)
     same(bcq.continuous_target(nets, batch, config, peer["next_latent"]), target(peer, batch))
-    latents = peer["next_latent"].unflatten(
-        1, (config.samples, -1)
-    )  # its rows in turn: B rows, n times
+    latents = peer["next_latent"].unflatten(1, (config.samples, -1))  # [S, n, B, latent]
     noise = torch.cat([peer["posterior_noise"][:, None], latents, peer["latent"][:, None]], dim=1)
     bcq.continuous_update(nets, batch, config, Given(noise), adams(**trained))
     of_vae, of_critics, of_shift = losses
