@@ -51,14 +51,15 @@ PAPER = replace(PAPER, policy_learning_rate=1e-4, updates=1_000_000)
 GRID = {"target_rate": 0.02, "cql_weight": 2.0}
 TASKS = {"pendulum": {"discount": 0.95}, "cartpole": GRID, "windy": GRID}
 TASKS |= {"frozenlake": GRID | {"cql_weight": 0.1}, "fog": {"cql_weight": 0.5}}
-TASKS |= {"maze": {"cql_weight": 0.05}, "hopper": {"updates": 20_000}}
-TASKS |= {"halfcheetah": {"updates": 20_000}}
+TASKS |= {"maze": {"cql_weight": 0.5, "temperature": 0.1}}
+TASKS |= {"hopper": {"updates": 20_000}, "halfcheetah": {"updates": 20_000}}
 
 
 def discrete_gap(q, action, temperature=1.0):
-    """Log-sum-exp over all actions minus the logged one's value (Kumar et al. 2020, eq. 4).
+    """Log-sum-exp over all actions minus the logged one's value.
 
-    q: [K, S, B, n_actions]. action: [S, B] whole numbers. Returns [K, S], in units of value.
+    Kumar et al. (2020), eq. 4. q: [K, S, B, n_actions]. action: [S, B] whole
+    numbers. Returns [K, S], in units of value.
     """
     soft_maximum = temperature * torch.logsumexp(q / temperature, -1)  # [K, S, B]
     return (soft_maximum - pick(q, action)).mean(-1)
@@ -68,8 +69,9 @@ def discrete_gap(q, action, temperature=1.0):
 def proposals(policy, batch, uniform, noise):
     """Actions to average over, and the log-density that each was drawn from.
 
-    uniform: [S, n, B, act_dim] in [0, 1). noise: standard normal, [S, 2, n, B, act_dim].
-    Returns actions [S, 3n, B, act_dim] (uniform, at obs, at next_obs) and [S, 3n, B].
+    uniform: [S, n, B, act_dim] in [0, 1). noise: normal, [S, 2, n, B, act_dim].
+    Returns actions [S, 3n, B, act_dim] (uniform, those of the policy at obs, at
+    next_obs) and their log-densities [S, 3n, B].
     """
     actions = [2 * uniform - 1]
     densities = [torch.full_like(uniform[..., 0], -uniform.shape[-1] * math.log(2))]
@@ -110,7 +112,7 @@ class DiscreteNets(nn.Module):
 
 
 def make_nets(dataset, streams, config):
-    """Networks for the kind of action, and the factor e^l of a learned weight, l [S]."""
+    """Networks for the kind of action, and l [S] of a learned weight, alpha e^l."""
     normaliser, settings = Normaliser(dataset.obs), OffPolicy(hidden=config.hidden)
     if dataset.n_actions:
         sizes = (dataset.obs_dim, dataset.n_actions, streams, config)
@@ -132,21 +134,21 @@ def discrete_target(nets, batch, config):
 
 @torch.no_grad()
 def continuous_target(nets, batch, config, noise):
-    """SAC's target without the entropy [S, B]; noise: standard normal [S, B, act_dim]."""
+    """SAC's target without the entropy [S, B]; noise: normal [S, B, act_dim]."""
     next_action = nets.policy.sample(batch.next_obs, noise)
     future = nets.target_critic(batch.next_obs, next_action).amin(0)
     return batch.reward + config.discount * (1 - batch.terminated) * future
 
 
 def discrete_terms(nets, batch, streams, config):
-    """Values of the logged actions [K, S, B], targets [S, B], conservative gap [K, S]."""
+    """Values of the logged actions [K, S, B], targets [S, B], gap [K, S]."""
     q = nets.critic(batch.obs)  # [K, S, B, n_actions]
     gap = discrete_gap(q, batch.action, config.temperature)
     return pick(q, batch.action), discrete_target(nets, batch, config), gap
 
 
 def continuous_terms(nets, batch, streams, config):
-    """Values of the logged actions [K, S, B], targets [S, B], conservative gap [K, S]."""
+    """Values of the logged actions [K, S, B], targets [S, B], gap [K, S]."""
     rows, n = batch.action.shape[1:], config.samples  # rows: B, act_dim
     wanted = continuous_target(nets, batch, config, streams.normal(*rows))
     noise = streams.normal(2, n, *rows)
@@ -157,9 +159,9 @@ def continuous_terms(nets, batch, streams, config):
 
 
 def critic_step(nets, q, wanted, gap, critic_adam, factor_adam, config):
-    """One step on Kumar et al. (2020), eq. 4, and one on the multiplier where it is learned.
+    """One step on Kumar et al. (2020), eq. 4, and one on a learned multiplier.
 
-    q, wanted, gap: what `discrete_terms` or `continuous_terms` returns. Diagnostics [S].
+    q, wanted, gap: what the functions above return. Diagnostics [S].
     """
     td_loss = ((q - wanted) ** 2).mean(-1)  # [K, S]
     weight = config.cql_weight * nets.log_factor.exp()  # [S]
