@@ -205,14 +205,15 @@ class Critic(nn.Module):
 
 
 class DiscreteCritic(nn.Module):
-    """Q(s, .) of K members for n discrete actions: [K, S, B, n_actions]."""
+    """Q of K members for n discrete actions: of all of them, [K, S, B, n_actions], or of given ones, [K, S, B]."""
 
     def __init__(self, obs_dim, n_actions, streams, hidden=(64, 64), members=2, normaliser=None):
         super().__init__()
         self.body = MLP([obs_dim, *hidden, n_actions], streams, members, normaliser)
 
-    def forward(self, obs: Tensor) -> Tensor:
-        return self.body(obs)
+    def forward(self, obs: Tensor, action: Tensor | None = None) -> Tensor:
+        values = self.body(obs)
+        return values if action is None else pick(values, action)
 
 
 def pick(values: Tensor, action: Tensor) -> Tensor:

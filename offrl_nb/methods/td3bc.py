@@ -13,7 +13,7 @@ from offrl_nb import Streams, adam, fit, minimise
 from offrl_nb.methods import bc
 from offrl_nb.methods.problem import critic_loss, td3_target
 from offrl_nb.nets import Categorical, Critic, DiscreteCritic, Normaliser
-from offrl_nb.nets import frozen_copy, pick, polyak
+from offrl_nb.nets import frozen_copy, polyak
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Config:
 
     variant: Literal["td3bc", "rebrac", "brac_v", "brac_p", "ac_bc"] = "td3bc"
     q_weight: float = 2.5  # td3bc, ac_bc: alpha; larger is LESS imitation
-    bc_weight: float = 0.1  # rebrac: beta_a, on the squared distance
-    next_weight: float = 0.1  # rebrac: beta_c, the same in the target
+    bc_weight: float = 0.1  # rebrac: beta_1, on the squared distance
+    next_weight: float = 0.1  # rebrac: beta_2, the same in the target, in units of reward
     kl_coef: float = 1.0  # brac: alpha, in units of reward
     samples: int = 4  # brac: actions that estimate a divergence
     discount: float = 0.99
@@ -37,13 +37,11 @@ class Config:
 # TD3+BC's published settings (Fujimoto & Gu 2021), for `results --size paper`.
 PAPER = Config(hidden=(256, 256), learning_rate=3e-4, batch_size=256, updates=1_000_000)
 
-
-class ActionCritic(DiscreteCritic):
-    """Q(s, a) [K, S, B] of given actions, or [K, S, B, n_actions] of all."""
-
-    def forward(self, obs, action=None):
-        values = super().forward(obs)
-        return values if action is None else pick(values, action)
+# What a task changes in `make results`: how soon values arrive.
+TASKS = {"pendulum": {"discount": 0.95, "target_rate": 0.01}}
+TASKS |= {"cartpole": {"target_rate": 0.02}, "windy": {"target_rate": 0.02}}
+TASKS |= {"frozenlake": {"target_rate": 0.02}, "hopper": {"updates": 20_000}}
+TASKS |= {"halfcheetah": {"updates": 20_000}}
 
 
 class Nets(nn.Module):
@@ -60,7 +58,7 @@ class Nets(nn.Module):
         if config.variant == "rebrac":
             shape["hidden"] = (*config.hidden, config.hidden[-1])
             shape["layer_norm"] = True
-        kind = ActionCritic if dataset.n_actions else Critic
+        kind = DiscreteCritic if dataset.n_actions else Critic
         self.critic = kind(*sizes, **shape)
         self.target_policy = frozen_copy(self.policy)
         self.target_critic, self.clone = frozen_copy(self.critic), clone

@@ -2,6 +2,13 @@
 
 WRONG = {
     "The best tilt": [
+        # blind to how often the behaviour plays an action
+        "def best_tilt(q, beta, alpha):\n"
+        "    top = q[beta > 0].max()\n"
+        "    policy = np.where(beta > 0, np.exp(np.minimum((q - top) / alpha, 0)), 0)\n"
+        "    policy = policy / policy.sum()\n"
+        "    ratio = np.maximum(policy, 1e-300) / np.maximum(beta, 1e-300)\n"
+        "    return policy @ q - alpha * (policy * np.log(ratio)).sum(), policy",
         # right on paper, overflows
         "def best_tilt(q, beta, alpha):\n"
         "    weight = beta * np.exp(q / alpha)\n"
@@ -45,6 +52,11 @@ WRONG = {
         "    return tuple(1 / (1 + np.exp((2 - right) / alpha)))",
     ],
     "The next action": [
+        # blind to the border where a recording is cut off
+        "def next_penalty(policy_action, action, terminated, episode):\n"
+        "    penalty = np.zeros(len(action))\n"
+        "    penalty[:-1] = ((policy_action[:-1] - action[1:]) ** 2).sum(-1)\n"
+        "    return penalty * (1 - terminated)",
         # compared with the action of the same row
         "def next_penalty(policy_action, action, terminated, episode):\n"
         "    penalty = ((policy_action - action) ** 2).sum(-1)\n"
