@@ -40,6 +40,15 @@ WRONG = {
         "    return g",
     ],
     "The target over proposals": [
+        # the proposal that the smaller critic likes best, valued by the mix
+        "def best_proposal_value(q, n, mix=0.75):\n"
+        "    low = q.amin(0).unflatten(-1, (-1, n))\n"
+        "    soft = (mix * q.amin(0) + (1 - mix) * q.amax(0)).unflatten(-1, (-1, n))\n"
+        "    return soft.gather(-1, low.argmax(-1, keepdim=True)).squeeze(-1)",
+        # the share of the smaller critic fixed
+        "def best_proposal_value(q, n, mix=0.75):\n"
+        "    soft = 0.75 * q.amin(0) + 0.25 * q.amax(0)\n"
+        "    return soft.unflatten(-1, (-1, n)).amax(-1)",
         # the maximum first, then the mix
         "def best_proposal_value(q, n, mix=0.75):\n"
         "    each = q.unflatten(-1, (-1, n)).amax(-1)\n"
