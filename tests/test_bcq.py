@@ -7,6 +7,7 @@ import torch
 
 from offrl_nb import Streams, load
 from offrl_nb.data import Batch
+from offrl_nb.methods import bcq
 from offrl_nb.methods.bcq import (
     VAE,
     Config,
@@ -54,7 +55,6 @@ def test_the_discrete_target_masks_bootstraps_and_values_with_the_slow_copy(monk
     next_q = pick(nets.target_critic(batch.next_obs)[0], chosen)
     target = batch.reward + 0.9 * (1 - batch.terminated) * next_q
     wanted = ((nets.value(batch.obs, batch.action) - target) ** 2).mean(-1) / 2
-    from offrl_nb.methods import bcq
 
     monkeypatch.setattr(bcq, "minimise", lambda loss, optimizer: None)
     monkeypatch.setattr(bcq, "polyak", lambda *_: None)
