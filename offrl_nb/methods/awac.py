@@ -49,8 +49,7 @@ TASKS |= {"maze": {"discount": 0.98, "temperature": 0.1}}
 TASKS |= {"windy": {"target_rate": 0.02, "temperature": 0.3}}
 TASKS |= {"frozenlake": {"target_rate": 0.02, "temperature": 0.1}}
 TASKS |= {"cartpole": {"target_rate": 0.02}, "fog": {"temperature": 0.1}}
-TASKS |= {"hopper": {"updates": 20_000, "temperature": 5.0}}
-TASKS |= {"halfcheetah": {"updates": 20_000, "temperature": 5.0}}
+TASKS |= {"hopper": {"updates": 20_000}, "halfcheetah": {"updates": 20_000}}
 
 
 class Nets(nn.Module):
