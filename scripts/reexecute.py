@@ -55,7 +55,9 @@ def reexecute(path: Path) -> Run:
         output.seek(0)
         text = output.read()
     unit = 2**30 if sys.platform == "darwin" else 2**20  # macOS counts in bytes, Linux in kilobytes
-    return Run(path.name, process.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss / unit, text)
+    return Run(
+        path.name, process.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss / unit, text
+    )
 
 
 def main() -> int:
