@@ -26,6 +26,7 @@ from offrl_nb.evaluate import best, difference, evaluator, last
 
 FOLDER = Path("results")
 _PACKAGE = Path(__file__).parent
+LENGTHS = ("updates", "online_steps")  # the settings that say how long a run is
 SHIPPED = _PACKAGE / "_results" if (_PACKAGE / "_results").exists() else _PACKAGE.parent / "results"
 
 
@@ -47,7 +48,8 @@ def settings(slug: str, variant: str, size: str, dataset_id: str):
     config = module.PAPER if size == "paper" else module.Config()
     task = {} if size == "paper" else getattr(module, "TASKS", {}).get(dataset_id.split("/")[0], {})
     changes = task | ({"variant": variant} if variant else {})
-    changes |= {"updates": 50} if size == "fast" else {}
+    if size == "fast":
+        changes |= {name: 50 for name in LENGTHS if hasattr(config, name)}
     return dataclasses.replace(config, **changes)
 
 
@@ -74,13 +76,16 @@ def run(slug, key, dataset_id, size, seeds, episodes, evaluations, device, folde
         _, log = module.train(dataset, config, range(seeds), evaluate, evaluations)
     except DataError as error:  # a method that cannot use this kind of data says so
         return f"{key} on {dataset_id}: left out. {error}"
-    if log.attrs["updates"] < config.updates:
+    if log.attrs["updates"] < sum(getattr(config, name, 0) for name in LENGTHS):
         raise KeyboardInterrupt
     rows = pd.DataFrame({"method": key, "dataset": dataset_id, "size": size, "seed": range(seeds)})
     rows["last"], rows["best"] = last(log), best(log)
     for name in ("believed", "discounted"):  # what a critic says, and what followed
         if name in log:
             rows[name] = last(log, name)
+    if hasattr(config, "online_steps"):  # how fast it learned is the point
+        measured = log[log.groupby("step")["return"].transform("count") > 0].groupby("seed")
+        rows["curve"] = [json.dumps(x[["step", "return"]].to_numpy().tolist()) for _, x in measured]
     if dataset.reference:
         rows["last_score"], rows["best_score"] = (
             dataset.score(rows["last"]),
@@ -120,6 +125,23 @@ def read(folder: Path = SHIPPED, size: str = "book") -> pd.DataFrame:
     if not files:
         raise ValueError(f"No results of size {size} in {folder}; make them with `make results`.")
     return pd.concat(map(pd.read_csv, files), ignore_index=True)
+
+
+def curves(key: str, dataset_id: str, folder: Path = SHIPPED, size: str = "book") -> pd.DataFrame:
+    """The stored evaluations of a method that goes online: step, seed, return.
+
+    Raises ValueError where that run is not stored.
+    """
+    target = file(folder, size, key, dataset_id)
+    if not target.exists():
+        raise ValueError(f"There is no run of {key} on {dataset_id} in {folder}; make it first.")
+    stored = pd.read_csv(target)
+    points = [
+        {"step": step, "seed": seed, "return": value}
+        for seed, curve in zip(stored.seed, stored.curve, strict=True)
+        for step, value in json.loads(curve)
+    ]
+    return pd.DataFrame(points)
 
 
 def beside(

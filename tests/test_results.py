@@ -13,7 +13,7 @@ import torch
 
 from offrl_nb import fit
 from offrl_nb.__main__ import main
-from offrl_nb.results import beside, file, keys, read, run, settings
+from offrl_nb.results import beside, curves, file, keys, read, run, settings
 
 OPTIONS = {"seeds": 2, "episodes": 2, "evaluations": 10, "device": "cpu"}
 
@@ -168,3 +168,26 @@ def test_wrong_input_is_one_sentence(arguments, sentence, tmp_path, capsys):
     assert main(["results", "--size", "fast", "--folder", str(tmp_path), *arguments]) == 2
     error = capsys.readouterr().err
     assert sentence in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_method_that_goes_online_keeps_its_curve(toy, tmp_path):
+    toy.Config = dataclasses.make_dataclass("Config", [("online_steps", int, 40)], frozen=True)
+    assert settings("toy", "", "fast", "cartpole/mixed-v0").online_steps == 50
+
+    def train(dataset, config, seeds, evaluate, evaluations):
+        returns = iter(range(1, 99))
+        nothing = {"loss": torch.zeros(len(seeds))}
+
+        def measure():
+            return {"return": next(returns) + 10.0 * torch.arange(len(seeds))}
+
+        log = fit(lambda step: nothing, config.online_steps, seeds, measure, evaluations)
+        return None, log
+
+    toy.train = train
+    with pytest.raises(ValueError, match="make it first"):
+        curves("toy", "cartpole/mixed-v0", tmp_path)
+    run("toy", "toy", "cartpole/mixed-v0", "book", 2, 1, 4, "cpu", tmp_path)
+    curve = curves("toy", "cartpole/mixed-v0", tmp_path)
+    assert curve.step.tolist() == [10, 20, 30, 40] * 2
+    assert curve["return"].tolist() == [1, 2, 3, 4, 11, 12, 13, 14]
