@@ -18,6 +18,7 @@ import yaml
 from notebooks import ROOT, Chapter, chapters, source, tags
 
 from offrl_nb import data, evaluator, load
+from offrl_nb.results import LENGTHS
 
 ALL, METHODS = chapters(), chapters("method")
 TAUGHT = METHODS + chapters("story")
@@ -191,10 +192,15 @@ def test_method_cells_lean_on_nothing_else(chapter):
 # The seeds of a method stay apart
 
 
+def short(module, settings, updates):
+    """A Config with few updates, and as few steps where a method goes online."""
+    lengths = {name: updates for name in LENGTHS if hasattr(module.Config(), name)}
+    return dataclasses.replace(module.Config(), **lengths, **settings)
+
+
 def trained(slug, dataset, settings, seeds, updates):
     module = importlib.import_module(f"offrl_nb.methods.{slug}")
-    config = dataclasses.replace(module.Config(), updates=updates, **settings)
-    nets, _ = module.train(dataset, config, seeds=seeds)
+    nets, _ = module.train(dataset, short(module, settings, updates), seeds=seeds)
     return {name: value.detach() for name, value in nets.named_parameters()}
 
 
@@ -243,8 +249,7 @@ def test_a_seed_trains_the_same_alone(slug, dataset_id, settings):
 @pytest.mark.parametrize(("slug", "dataset_id", "settings"), CASES)
 def test_trains_and_evaluates_on_a_gpu(slug, dataset_id, settings):
     module = importlib.import_module(f"offrl_nb.methods.{slug}")
-    config = dataclasses.replace(module.Config(), updates=20, **settings)
-    dataset = load(dataset_id, "cuda")
+    config, dataset = short(module, settings, 20), load(dataset_id, "cuda")
     nets, log = module.train(dataset, config, [0, 1], evaluator(dataset, 2), evaluations=1)
     assert all(value.is_cuda for value in nets.parameters())
     assert log["return"].notna().sum() == 2
