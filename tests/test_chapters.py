@@ -115,6 +115,13 @@ def test_reads_the_same_on_the_site_on_github_and_in_colab(chapter):
 
 
 @every
+def test_every_column_of_a_table_has_a_name(chapter):
+    """An empty header is read out as nothing by a screen reader."""
+    for header in re.findall(r"(?m)^\|(.*)\|\n\|[-:| ]+\|$", chapter.prose):
+        assert all(name.strip() for name in re.split(r"(?<!\\)\|", header)), header
+
+
+@every
 def test_cells_are_short(chapter):
     lengths = sorted(
         sum(bool(line.strip()) for line in source(c).splitlines()) for c in chapter.code
