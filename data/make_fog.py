@@ -5,7 +5,7 @@ to the middle. In the fumbles set it jumps anywhere at one pillar in twenty.
 """
 
 import numpy as np
-from shipping import play, total, write
+from shipping import ON_STARTS, judged, play, write
 
 ENV, EPISODES, FUMBLES = "offrl/Fog-v0", 800, 0.05
 
@@ -41,16 +41,14 @@ def as_action(jump):
 
 
 def main():
-    low, high = [
-        total(play(act, ENV, 500, 900_000)).mean() for act in (random_actor(900_000), better_side)
-    ]
+    low, high = judged(random_actor(900_000), ENV), judged(better_side, ENV)
     behaviour = (
         "At a pillar a fair coin picks the side, a = ±0.68 - y + 0.09 N(0, 1); elsewhere "
         "a = -0.6 y + 0.12 N(0, 1); clipped to [-1, 1]. The mean of the two good jumps is a crash. "
     )
     references = (
         " Score 0: uniformly random actions; score 100: a controller that takes the better side; "
-        "500 episodes each."
+        + ON_STARTS
     )
     for i, (name, fumbles) in enumerate((("two-route", 0.0), ("two-route-fumbles", FUMBLES))):
         first = 100_000 * (i + 1)

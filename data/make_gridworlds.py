@@ -5,7 +5,7 @@ blew, and a near-optimal one. exact.npz holds them with their values, to compare
 """
 
 import numpy as np
-from shipping import play, total, write
+from shipping import ON_STARTS, judged, play, total, write
 
 from offrl_nb.envs import exact_q, optimal_q, tabular
 
@@ -77,16 +77,13 @@ def make(dataset_id, env_id, without_noise, epsilon, episodes):
         mean = total(buffers).mean()
         lines.append(f"{episodes[k]} episodes of {name}, return {mean:.3g}, V {values[k]:.4f}")
     best = epsilon_greedy(exact["optimal_q"], 0.0)
-    low, high = [
-        total(play(actor(policy, 900_000), env_id, 500, 900_000)).mean()
-        for policy in (exact["behaviour"][0], best)
-    ]
+    low, high = [judged(actor(policy, 900_000), env_id) for policy in (exact["behaviour"][0], best)]
     story = (
         f"Three known policies, in this order: {'; '.join(lines)}. The optimum's V is "
         f"{exact['start'] @ exact['optimal_q'].max(-1):.4f}. V is the exact value of the start at discount "
         f"{DISCOUNT}, without the time limit. data/exact.npz holds the policies (behaviour [K, S, A], "
         "policy_of_episode [E]), behaviour_q [K, S, A], optimal_q [S, A], start [S] and discount. "
-        "Score 0: uniform actions; score 100: the optimal policy; 500 episodes each."
+        f"Score 0: uniform actions; score 100: the optimal policy; {ON_STARTS}"
     )
     write(dataset_id, log, env_id, (low, high), story, "make_gridworlds.py", exact)
 

@@ -8,16 +8,15 @@ from collections import deque
 
 import gymnasium as gym
 import numpy as np
-from shipping import episode, total, write
-
-from offrl_nb.envs import StitchMaze
+from shipping import FIRST_START, ON_STARTS, STARTS, episode, total, write
 
 ENV, REACH, LINGER = "offrl/StitchMaze-v0", 0.6, 3
+CELLS = gym.make_vec(ENV).unwrapped.world.CELLS  # shipping has registered it
 STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1))  # down, up, right, left: the first best path wins
 
 
 def cell(letter: str) -> tuple[int, int]:
-    return tuple(np.argwhere(letter == StitchMaze.CELLS)[0].tolist())
+    return tuple(np.argwhere(letter == CELLS)[0].tolist())
 
 
 def path(start, end) -> np.ndarray:
@@ -27,7 +26,7 @@ def path(start, end) -> np.ndarray:
         here = queue.popleft()
         for step in STEPS:
             there = here[0] + step[0], here[1] + step[1]
-            if StitchMaze.CELLS[there] != "#" and there not in came_from:
+            if CELLS[there] != "#" and there not in came_from:
                 came_from[there] = here
                 queue.append(there)
     cells = [end]
@@ -103,15 +102,15 @@ def main():
         *walk(Waypoints(goal, 0.4, 300_000), 40, 300_000, seeded=False, starts=[junction]),
     ]
     generator = np.random.default_rng(900_000)
-    random = walk(lambda obs: generator.uniform(-1, 1, obs.shape), 1000, 900_000)
-    planner = walk(Waypoints(goal, 0.0, 900_000), 1000, 900_000)
+    random = walk(lambda obs: generator.uniform(-1, 1, obs.shape), STARTS, FIRST_START)
+    planner = walk(Waypoints(goal, 0.0, 900_000), STARTS, FIRST_START)
     story = (
         f"220 episodes from the start to the dead end at {dead_end} (stopped, so truncated, 3 steps after "
         f"coming within 0.6 of it), 240 from the start to the snack at {snack}, 40 from the junction "
         f"{junction} to the goal {goal}. No episode leads from the start to the goal. A controller heads for "
         "the cell centres of a shortest path: a = (centre - position) / 0.35 + 0.4 N(0, 1), clipped. "
         "Score 0: uniformly random actions; score 100: the same controller from the start to the goal "
-        "without noise; 1,000 episodes each."
+        f"without noise; {ON_STARTS}"
     )
     reference = (total(random).mean(), total(planner).mean())
     write("maze/stitch-v0", log, ENV, reference, story, "make_maze.py")

@@ -1,9 +1,8 @@
-"""Write a dataset that ships with the book: Minari files repacked small, a card, and its SHA-256.
+"""Write a dataset that ships with the book: Minari files repacked small, and a card.
 
 For: the `make_*.py` scripts beside this file. Not for: reading data (that is `offrl_nb.load`).
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -17,9 +16,16 @@ import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
-import offrl_nb  # noqa: F401  registers our environments
+from offrl_nb.evaluate import FIRST_START  # importing the package registers our environments
 
 HERE = Path(__file__).parent
+
+# The references are measured on the first starts that `offrl_nb.rollout` meets: reset(seed=10_000 + i).
+STARTS = 100
+ON_STARTS = (
+    f"{STARTS} episodes each on the evaluation starts, "
+    f"seeds {FIRST_START:,} to {FIRST_START + STARTS - 1:,}."
+)
 
 
 def play(act: Callable, env_id: str, episodes: int, first_start: int) -> list[EpisodeBuffer]:
@@ -68,6 +74,11 @@ def total(buffers: list[EpisodeBuffer]) -> np.ndarray:
     return np.array([buffer.rewards.sum() for buffer in buffers])
 
 
+def judged(act: Callable, env_id: str) -> float:
+    """Mean return on the evaluation starts: of two policies, what scores 0 and 100."""
+    return total(play(act, env_id, STARTS, FIRST_START)).mean()
+
+
 def write(
     dataset_id: str,
     buffers: list[EpisodeBuffer],
@@ -77,8 +88,9 @@ def write(
     script: str,
     exact: dict[str, np.ndarray] | None = None,
 ) -> None:
-    """Store a dataset with its card in data/, then enter its hashes into SHA256SUMS.
+    """Store a dataset with its card in data/.
 
+    reference: mean returns of the policies that score 0 and 100, see `judged`.
     exact: arrays for exact.npz beside the data, where the truth is known.
     """
     final = HERE / dataset_id
@@ -99,14 +111,11 @@ def write(
         repack(made / "data" / "main_data.hdf5")
         if exact:
             np.savez_compressed(made / "data" / "exact.npz", **exact)
-        files = sorted((made / "data").iterdir())
-        hashes = {f"{dataset_id}/data/{file.name}": sha256(file) for file in files}
-        text = card(dataset_id, buffers, env_id, reference, story, script, hashes)
+        text = card(dataset_id, buffers, env_id, reference, story, script)
         (made / "README.md").write_text(text)
         shutil.rmtree(final, ignore_errors=True)
         final.parent.mkdir(exist_ok=True)
         made.rename(final)
-    enter(hashes)
     returns = total(buffers)
     d = decimals(returns)
     spread = f"{returns.mean():.{d}f} ± {returns.std():.{d}f}"
@@ -147,23 +156,12 @@ def repack(file: Path) -> None:
     copied.replace(file)
 
 
-def sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def enter(hashes: dict[str, str]) -> None:
-    sums = HERE / "SHA256SUMS"
-    lines = sums.read_text().splitlines() if sums.exists() else []
-    known = {line.split()[1]: line.split()[0] for line in lines} | hashes
-    sums.write_text("".join(f"{value}  {name}\n" for name, value in sorted(known.items())))
-
-
 def decimals(returns: np.ndarray) -> int:
     """How many decimals of a return are worth printing."""
     return 1 if np.ptp(returns) > 10 else 3
 
 
-def card(dataset_id, buffers, env_id, reference, story, script, hashes) -> str:
+def card(dataset_id, buffers, env_id, reference, story, script) -> str:
     """The dataset's README: what it is, how it was made, what is in it."""
     returns, lengths = (total(buffers), np.array([len(buffer.rewards) for buffer in buffers]))
     obs = np.concatenate([buffer.observations[:-1] for buffer in buffers])
@@ -214,11 +212,5 @@ Returns, episodes per bin:
 
 ```
 {bars}
-```
-
-SHA-256:
-
-```
-{chr(10).join(f"{value}  {name}" for name, value in hashes.items())}
 ```
 """
