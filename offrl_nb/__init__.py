@@ -6,10 +6,11 @@ code is what `offrl_nb.methods.<slug>` holds.
 """
 
 from offrl_nb import envs  # registers the small environments with Gymnasium
-from offrl_nb.audit import audit
-from offrl_nb.claims import check, claim, progress, size
+from offrl_nb.claims import check, claim, expect, progress, size
 from offrl_nb.data import Batch, DataError, Dataset, from_arrays, load
-from offrl_nb.evaluate import evaluator, interval, rollout
-from offrl_nb.fit import Streams, adam, fit, minimise
+from offrl_nb.evaluate import best, compare, difference, evaluator, interval, last, rollout
+from offrl_nb.loop import adam, fit, minimise
+from offrl_nb.settings import validate
+from offrl_nb.streams import Streams
 
 __version__ = "0.1.0"

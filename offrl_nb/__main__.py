@@ -1,4 +1,4 @@
-"""The command line: `python -m offrl_nb train bc --dataset pendulum/narrow-v0 --seeds 5`, and `results`.
+"""The command line: `python -m offrl_nb train bc --dataset pendulum/narrow-v0 --seeds 5`.
 
 For: training a chapter's method on any dataset, outside a notebook. Not for: code of its own; it calls
 the same `train` that the chapter prints.
@@ -9,15 +9,15 @@ import pkgutil
 import sys
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import tyro
 
 import offrl_nb.methods
-from offrl_nb.data import load, shipped_ids
-from offrl_nb.evaluate import evaluator, summary
-from offrl_nb.results import FOLDER, keys, run
+from offrl_nb.data import load
+from offrl_nb.evaluate import compare, evaluator
+from offrl_nb.streams import default_device
 
 
 @dataclass
@@ -27,9 +27,10 @@ class Options:
     dataset: str  # Minari id: shipped (pendulum/narrow-v0), local, or on Minari's remote
     seeds: int = 5  # how many seeds to train side by side
     first_seed: int = 0  # the seeds are first_seed .. first_seed + seeds - 1
-    device: str = "cpu"  # cpu, cuda, cuda:1, mps
+    device: str = default_device()  # cpu, cuda, cuda:1, mps
     episodes: int = 10  # evaluation episodes for each seed; 0: none (a log without a simulator)
-    log: Path | None = None  # write the training log to this CSV file
+    evaluations: int = 10  # how often to evaluate; "best" is the best of them
+    log: Path | None = None  # write the table of the run to this CSV file
 
 
 def methods() -> list[str]:
@@ -39,93 +40,51 @@ def methods() -> list[str]:
 
 
 def train(slug: str, arguments: list[str]) -> None:
-    module = importlib.import_module(f"offrl_nb.methods.{slug}")
-    flat = tyro.conf.arg(name="")  # --seeds and --updates, not --options.seeds
-    fields = [
+    """Train as the arguments say; print last and best, write --log.
+
+    Raises ValueError (DataError) or OSError before training where it could not end well, and
+    KeyboardInterrupt after a run that was stopped by hand, whose rows are printed and written.
+    """
+    module, flat = importlib.import_module(f"offrl_nb.methods.{slug}"), tyro.conf.arg(name="")
+    fields = [  # flat: --seeds and --updates, not --options.seeds
         ("options", Annotated[Options, flat]),
         ("config", Annotated[module.Config, flat], field(default_factory=module.Config)),
     ]
-    prog, description = f"offrl_nb train {slug}", module.__doc__.split(":")[0]
-    both = make_dataclass("Train", fields)
-    given = tyro.cli(both, args=arguments, prog=prog, description=description)
+    given = tyro.cli(make_dataclass("Train", fields), args=arguments, prog=f"offrl_nb train {slug}")
     options, config = given.options, given.config
-    check_device(options.device)
+    if options.evaluations < 1:
+        raise ValueError(f"evaluations is {options.evaluations}; give at least 1.")
+    torch.set_num_threads(1)
+    dataset, discount = load(options.dataset, options.device), getattr(config, "discount", 0.99)
+    evaluate = evaluator(dataset, options.episodes, discount=discount) if options.episodes else None
     if options.log:  # fail now rather than after the training
-        options.log.touch()
-    torch.set_num_threads(1)
-    dataset = load(options.dataset, options.device)
-    evaluate = evaluator(dataset, options.episodes) if options.episodes else None
-    print(dataset)
+        options.log.open("a").close()
+    print(dataset, flush=True)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    _, log = module.train(dataset, config, seeds=seeds, evaluate=evaluate)
+    _, table = module.train(dataset, config, seeds, evaluate, options.evaluations)
     if options.log:
-        log.to_csv(options.log, index=False)
-    if "return" in log:
-        print(summary({slug: log}).to_string())
-
-
-@dataclass
-class Wanted:
-    """Which runs `results` makes; those that are stored already are left alone."""
-
-    methods: tuple[str, ...] = ()  # keys such as bc bc-percent; none: every method and variant
-    datasets: tuple[str, ...] = ()  # Minari ids; none: every shipped dataset
-    size: Literal["fast", "book", "paper"] = "book"
-    seeds: int = 10  # seeds 0 .. seeds - 1
-    episodes: int = 20  # evaluation episodes for each seed
-    evaluations: int = 10  # how often to evaluate; "best" is the best of them
-    device: str = "cpu"
-    folder: Path = FOLDER
-
-
-def results(arguments: list[str]) -> None:
-    wanted = tyro.cli(Wanted, args=arguments, prog="offrl_nb results")
-    check_device(wanted.device)
-    torch.set_num_threads(1)
-    slug_of = {key: slug for slug in methods() for key in keys(slug)}
-    if unknown := set(wanted.methods) - slug_of.keys():
-        raise ValueError(
-            f"There is no method {', '.join(sorted(unknown))}; there are {', '.join(slug_of)}."
-        )
-    for dataset_id in wanted.datasets or shipped_ids():
-        for key in wanted.methods or slug_of:
-            measured = (wanted.seeds, wanted.episodes, wanted.evaluations)
-            where = (wanted.device, wanted.folder)
-            line = run(slug_of[key], key, dataset_id, wanted.size, *measured, *where)
-            print(line, flush=True)
-
-
-def check_device(device: str) -> None:
-    """Raises ValueError for a device that is not here."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"There is no device {device!r} here; leave --device out to use the CPU."
-        ) from error
+        table.to_csv(options.log, index=False)
+    if "return" in table:
+        print(compare({slug: table}).to_string())
+    if "by hand" in table.attrs["stopped"]:
+        raise KeyboardInterrupt
 
 
 def main(arguments: list[str]) -> int:
-    known = ",".join(methods())
-    usage = (
-        f"usage: python -m offrl_nb train {{{known}}} --dataset ID [options], "
-        "or python -m offrl_nb results [options]; --help lists the options"
-    )
+    usage = f"python -m offrl_nb train {{{','.join(methods())}}} --dataset ID; --help lists more"
     try:
         match arguments:
             case [] | ["-h" | "--help"]:
                 print(usage)
             case ["train", slug, *rest] if slug in methods():
                 train(slug, rest)
-            case ["results", *rest]:
-                results(rest)
             case _:
-                raise ValueError(f"{' '.join(arguments[:2])!r} is not a command. {usage}")
+                raise ValueError(f"{' '.join(arguments[:2])!r} is not a command. Usage: {usage}")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped; what was complete is stored.", file=sys.stderr)
+        print("Stopped by hand.", file=sys.stderr)
         return 130
     return 0
 

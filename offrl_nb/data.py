@@ -4,16 +4,14 @@ For: `load` (any Minari id: local, shipped with the book, or from Minari's offic
 (your own log), and `Dataset`, a flat table of transitions. Not for: choosing or weighting transitions; a
 sampling rule that belongs to a method is printed in its chapter.
 
-Continuous actions are stored scaled to [-1, 1] by the bounds of the action space; `evaluate` scales back.
+Continuous actions are stored scaled to [-1, 1] by the bounds of the action space; `envs` scales back.
 """
 
 import difflib
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -23,16 +21,24 @@ import minari
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
-from minari.dataset.minari_dataset import parse_dataset_id
 from minari.storage.local import get_dataset_path
 from torch import Tensor
 
-from offrl_nb.audit import audit as audit  # re-exported: it asks what this module's checks cannot
-from offrl_nb.fit import Streams
+from offrl_nb.streams import Streams, default_device
 
 _PACKAGE = Path(__file__).parent
 SHIPPED = _PACKAGE / "_data" if (_PACKAGE / "_data").exists() else _PACKAGE.parent / "data"
 _COLUMNS = ("obs", "action", "reward", "next_obs", "terminated", "truncated", "episode")
+_LARGEST = {"obs": 1e25, "next_obs": 1e25, "reward": 1e15}  # what squares of overflow in 32 bits
+_STATES = (
+    "For numbered states pass observation_space=Discrete(n), for quantities floats [N, obs_dim]."
+)
+_HINTS = {
+    "obs": _STATES,
+    "next_obs": _STATES,
+    "action": "Give discrete actions one axis, [N]; others two, as floats or with their action_space.",
+    "episode": "Where every row stands alone, it is np.arange(N).",
+}
 
 
 class DataError(ValueError):
@@ -61,7 +67,8 @@ class Dataset:
     terminated: Tensor  # [N] bool: the task ended here
     truncated: Tensor  # [N] bool: the recording ended here, the task did not
     episode: Tensor  # [N] int64: 0 .. episodes - 1
-    n_actions: int | None = None  # for discrete actions
+    action_space: gym.Space  # of the actions as they came, and as an environment wants them
+    allowed: Tensor | None = None  # [n_actions] bool: actions that occur; a policy plays no others
     env: gym.envs.registration.EnvSpec | None = None  # where to evaluate, if there is a simulator
     reference: tuple[float, float] | None = None  # returns that score 0 and 100
 
@@ -82,6 +89,11 @@ class Dataset:
         return self.obs.shape[-1]
 
     @property
+    def n_actions(self) -> int | None:
+        """How many discrete actions there are; None for continuous ones."""
+        return int(self.action_space.n) if isinstance(self.action_space, Discrete) else None
+
+    @property
     def act_dim(self) -> int:
         return 1 if self.n_actions else self.action.shape[-1]
 
@@ -93,6 +105,12 @@ class Dataset:
         """Number of transitions of every episode, [episodes]."""
         return np.bincount(self.episode.cpu().numpy())
 
+    def arrays(self) -> dict:
+        """NumPy columns and action_space, in the units in which they came: `from_arrays` takes them."""
+        columns = {name: getattr(self, name).cpu().numpy() for name in _COLUMNS}
+        columns["action"] = unscale_action(columns["action"], self.action_space)
+        return columns | {"action_space": self.action_space}
+
     def select(self, episodes) -> "Dataset":
         """The given episodes only (numbers or a mask), in the order of the log, renumbered from 0."""
         episodes = np.asarray(episodes)
@@ -102,22 +120,51 @@ class Dataset:
             raise DataError(f"{self.id} has no transition left after selecting episodes.")
         rows = {name: getattr(self, name)[keep] for name in _COLUMNS}
         rows["episode"] = torch.unique(rows["episode"], return_inverse=True)[1]
-        return replace(self, **rows)
+        return replace(self, **rows)._with_allowed()
+
+    def concatenate(self, *others: "Dataset") -> "Dataset":
+        """This log and others below it, with the id, environment and reference returns of this one.
+
+        Raises DataError where observations or action spaces differ.
+        """
+        rows = {name: [getattr(self, name)] for name in _COLUMNS}
+        for log in others:
+            if log.obs_dim != self.obs_dim or log.action_space != self.action_space:
+                raise DataError(f"{log.id} and {self.id} differ in obs_dim or action_space.")
+            number = log.episode + rows["episode"][-1].max() + 1
+            for name in _COLUMNS:
+                rows[name].append(number if name == "episode" else getattr(log, name))
+        return replace(self, **{k: torch.cat(parts) for k, parts in rows.items()})._with_allowed()
+
+    __add__ = concatenate  # log + other
+
+    def _with_allowed(self) -> "Dataset":
+        if not self.n_actions:
+            return self
+        return replace(self, allowed=torch.bincount(self.action, minlength=self.n_actions) > 0)
 
     def to(self, target) -> "Dataset":
-        """On another device, or (a floating dtype) in another precision."""
-        columns = {name: getattr(self, name) for name in _COLUMNS}
+        """On another device, or with its numbers in another precision. Raises DataError for one not here."""
+        names = (*_COLUMNS, "allowed") if self.n_actions else _COLUMNS
+        columns = {name: getattr(self, name) for name in names}
         if isinstance(target, torch.dtype):
+            if target != torch.get_default_dtype():
+                raise DataError(
+                    f"Networks are {torch.get_default_dtype()}; set_default_dtype first."
+                )
             columns = {name: c for name, c in columns.items() if c.is_floating_point()}
-        return replace(self, **{name: column.to(target) for name, column in columns.items()})
+        try:
+            self.reward.to(target).cpu()  # somewhere from where numbers come back, unlike meta
+            return replace(self, **{name: column.to(target) for name, column in columns.items()})
+        except (RuntimeError, AssertionError) as error:
+            raise DataError(f"{self.id} cannot go to {target} ({error}).") from error
 
     def require(self, actions: str, method: str) -> None:
         """Raises DataError where the actions are not what a method needs: discrete or continuous."""
-        has = "discrete" if self.n_actions else "continuous"
-        if has != actions:
-            example = "cartpole/mixed-v0" if actions == "discrete" else "pendulum/mixed-v0"
+        example = "cartpole/mixed-v0" if actions == "discrete" else "pendulum/mixed-v0"
+        if bool(self.n_actions) != (actions == "discrete"):
             raise DataError(
-                f"{self.id} has {has} actions and {method} needs {actions} ones; try {example}."
+                f"{method} needs {actions} actions, {self.id} has others; try {example}."
             )
 
     def score(self, returns):
@@ -127,13 +174,15 @@ class Dataset:
         low, high = self.reference
         return 100 * (np.asarray(returns) - low) / (high - low)
 
-    @cached_property
+    @property
     def table(self) -> Tensor:
         """All columns of a batch side by side, [N, D]: one gather fetches everything."""
-        columns = [self.obs, self.action.view(len(self), -1), self.reward[:, None], self.next_obs]
-        return torch.cat(
-            [c.to(self.reward.dtype) for c in [*columns, self.terminated[:, None]]], dim=-1
-        )
+        columns = self.obs, self.action, self.reward, self.next_obs, self.terminated
+        versions = [column._version for column in columns]  # they count changes in place
+        if self.__dict__.get("_versions") != versions:
+            flat = [c.view(len(self), -1).to(self.reward.dtype) for c in columns]
+            self.__dict__.update(_versions=versions, _table=torch.cat(flat, dim=-1))
+        return self.__dict__["_table"]
 
     def rows(self, index: Tensor) -> Batch:
         """The transitions with the given numbers, [S, B] -> Batch."""
@@ -149,67 +198,95 @@ class Dataset:
             yield self.rows(streams.integers(len(self), batch_size))
 
 
-def load(dataset_id: str, device: str | torch.device = "cpu") -> Dataset:
-    """Load a dataset by its Minari id: from the local Minari folder, else shipped, else Minari's remote.
+def load(dataset_id, device=None, action_space=None) -> Dataset:
+    """Load a dataset by its Minari id: a shipped one, else from the local Minari folder, else from the remote.
 
+    device: None: that of OFFRL_DEVICE, or the CPU. action_space: in place of the dataset's own, where that
+    has no bounds.
     Raises DataError, one sentence, for an unknown id, a damaged file, unusable contents, no network.
     """
-    path = _local(dataset_id) or _shipped(dataset_id) or _download(dataset_id)
+    path = _path(dataset_id)
     try:
         source = minari.MinariDataset(path)
         parts = [_transitions(episode, source) for episode in source.iterate_episodes()]
+        columns = dict(zip(_COLUMNS, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+        about, rows = source.storage.metadata, len(columns["reward"])
+        if about.get("total_steps", rows) != rows:
+            raise ValueError(f"{rows} steps in place of {about['total_steps']}")
     except (DataError, ImportError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # h5py and Minari raise OSError, RuntimeError, KeyError, ValueError ...
-        raise DataError(
-            f"{dataset_id} at {path} is damaged and cannot be read ({error}); "
-            "delete that folder and load again."
-        ) from error
-    if not parts:
-        raise DataError(f"{dataset_id} holds no episode.")
-    columns = dict(zip(_COLUMNS, map(np.concatenate, zip(*parts, strict=True)), strict=True))
-    metadata = source.storage.metadata
-    reference = (metadata.get("ref_min_score"), metadata.get("ref_max_score"))
+    except Exception as error:  # h5py and Minari raise OSError, RuntimeError, KeyError, ...
+        hint = "restore it, or update Minari"
+        raise DataError(f"{dataset_id} at {path} cannot be read ({error}); {hint}.") from error
     # Minari has no public name for the environment that is meant for evaluation
     env = getattr(source, "_eval_env_spec", None) or source.env_spec
-    return from_arrays(
-        **columns,
-        action_space=source.action_space,
-        id=source.spec.dataset_id,
-        env=env,
-        reference=None if None in reference else reference,
-    ).to(device)
+    pair = about.get("ref_min_score"), about.get("ref_max_score")
+    known = all(isinstance(x, int | float) and np.isfinite(x) for x in pair) and pair[0] != pair[1]
+    about = {"id": dataset_id, "env": env, "reference": pair if known else None}
+    dataset = from_arrays(**columns, action_space=action_space or source.action_space, **about)
+    return dataset.to(device or default_device())
+
+
+def _path(dataset_id) -> Path:
+    """The folder with a dataset's files; fetched from Minari's remote where there is none."""
+    if dataset_id in shipped_ids():
+        return SHIPPED / dataset_id / "data"
+    try:
+        root, final = Path(get_dataset_path()), Path(get_dataset_path(dataset_id))
+        if not (final / "data").exists():  # fetched elsewhere, then moved: whole or absent
+            with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+                with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=folder):
+                    minari.download_dataset(dataset_id)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                (Path(folder) / dataset_id).rename(final)
+    except OSError as error:
+        hint = (
+            "connect to the network, and set MINARI_DATASETS_PATH to a folder that can be written"
+        )
+        raise DataError(f"{dataset_id} cannot be fetched or stored ({error}); {hint}.") from error
+    except Exception as error:  # a wrong id, an unknown remote, the HTTP client's own errors
+        near = difflib.get_close_matches(str(dataset_id), shipped_ids(), n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(shipped_ids())}."
+        where = f"MINARI_REMOTE is {os.environ.get('MINARI_REMOTE', 'not set')}"
+        raise DataError(f"There is no dataset {dataset_id!r} ({error}; {where}); {hint}") from error
+    return final / "data"
+
+
+def shipped_ids() -> list[str]:
+    """Ids of the datasets that come with the book."""
+    found = SHIPPED.glob("**/data/metadata.json")
+    return sorted(path.parents[1].relative_to(SHIPPED).as_posix() for path in found)
 
 
 def _transitions(episode: minari.EpisodeData, source: minari.MinariDataset) -> tuple:
     """One Minari episode (T + 1 observations, T of everything else) as columns of T rows."""
-    name, steps = source.spec.dataset_id, len(episode.rewards)
+    space, steps = source.action_space, len(episode.rewards)
+    if not isinstance(space, Box | Discrete):
+        name = source.spec.dataset_id
+        raise DataError(f"{name}: actions in {space} are not supported; use a Box or a Discrete.")
+    action = np.reshape(episode.actions, (steps, -1) if isinstance(space, Box) else steps)
     obs = flat_obs(episode.observations, source.observation_space, lead=1)
-    rest = (episode.actions, episode.terminations, episode.truncations)
-    if len(obs) != steps + 1 or {len(column) for column in rest} != {steps}:
-        raise DataError(
-            f"{name}: episode {episode.id} has {len(obs)} observations, {len(rest[0])} actions and "
-            f"{steps} rewards; an episode of T steps needs T + 1 observations and T of the others."
-        )
-    action, terminated, truncated = rest
-    number = np.full(steps, episode.id)
-    return obs[:-1], np.asarray(action), episode.rewards, obs[1:], terminated, truncated, number
+    if len(obs) != steps + 1:
+        found = f"episode {episode.id} has {len(obs)} observations and {steps} rewards"
+        raise DataError(f"{source.spec.dataset_id}: {found}; T steps need T + 1 observations.")
+    ends, number = (episode.terminations, episode.truncations), np.full(steps, episode.id)
+    return obs[:-1], action, episode.rewards, obs[1:], *ends, number
 
 
 def flat_obs(obs, space: gym.Space, lead: int = 0) -> np.ndarray:
     """Numbers of an observation in a row; a Dict's entries side by side, by name; a Discrete one-hot.
 
     lead: how many leading axes (1 for time) stay as they are.
+    Raises DataError for images, text and tuples, which have to be encoded first.
     """
     if isinstance(space, Discrete):
         return np.eye(int(space.n), dtype=np.float32)[np.asarray(obs) - int(space.start)]
     if isinstance(space, gym.spaces.Dict):
         parts = [flat_obs(obs[key], space[key], lead) for key in sorted(space.spaces)]
         return np.concatenate(parts, axis=-1)
-    if isinstance(obs, tuple) or np.asarray(obs).dtype.kind not in "fiub":
-        raise DataError(f"Observations in {space} are not numbers; encode them as numbers first.")
+    numbers = not isinstance(obs, tuple) and np.asarray(obs).dtype.kind in "fiub"
+    if not numbers or len(space.shape) > 1:
+        raise DataError(f"Observations in {space} are no vectors of numbers; encode them first.")
     obs = np.asarray(obs, dtype=np.float32)
     return obs.reshape(*obs.shape[:lead], -1)
 
@@ -221,183 +298,145 @@ def from_arrays(
     next_obs,
     terminated,
     truncated,
-    episode,
-    action_space: gym.Space | None = None,
-    id: str = "your log",
-    **rest,
+    episode=None,
+    action_space=None,
+    observation_space=None,
+    id="your log",
+    env=None,
+    reference=None,
 ) -> Dataset:
     """A Dataset from plain arrays with a row a transition, copied and checked.
 
-    obs, next_obs: [N, obs_dim]. action: [N, act_dim] numbers, or [N] whole numbers for discrete actions.
-    reward, terminated, truncated: [N]. episode: [N], one label an episode, rows of an episode together.
+    obs, next_obs: [N, obs_dim], or what observation_space (Discrete: numbered states, [N]) describes.
+    action: [N, act_dim] numbers, or [N] whole numbers for discrete actions.
+    reward, terminated, truncated: [N]. episode: [N], one label an episode, rows of an episode together; for
+        steps that stand alone, such as those of a bandit, each row its own label: np.arange(N).
     action_space: Gymnasium space; without it continuous actions must already lie in [-1, 1].
-    rest: n_actions, env, reference of the Dataset.
-    Raises DataError for wrong shapes, NaN or infinite values, actions out of bounds.
+    env: id, spec or instance of the environment to evaluate in. reference: returns that score 0 and 100.
+    Raises DataError for wrong shapes, flags other than 0 and 1, NaN, values that 32 bits do not hold,
+    actions out of bounds, and spaces without bounds.
     """
-    given = (obs, action, reward, next_obs, terminated, truncated, episode)
-    columns = dict(zip(_COLUMNS, map(np.asarray, given), strict=True))
+    if observation_space is not None:
+        obs, next_obs = (flat_obs(x, observation_space, lead=1) for x in (obs, next_obs))
+    given = obs, action, reward, next_obs, terminated, truncated, episode
+    arrays = [np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x) for x in given]
+    columns = dict(zip(_COLUMNS, arrays, strict=True))
     _check_shapes(columns, id)
     columns["episode"] = _episode_numbers(columns["episode"], id)
-    if isinstance(action_space, Discrete) or (action_space is None and columns["action"].ndim == 1):
-        columns["action"], n_actions = _discrete(columns["action"], action_space, id)
-        rest = {"n_actions": n_actions} | rest
+    _check_values(columns, id)
+    action, kind = columns["action"], np.float32
+    if isinstance(action_space, Discrete) or (action_space is None and action.ndim == 1):
+        (columns["action"], action_space), kind = _discrete(action, action_space, id), np.int64
     elif isinstance(action_space, Box | None):
-        columns["action"] = _continuous(columns["action"], action_space, id)
+        columns["action"], action_space = _continuous(action, action_space, id)
     else:
         raise DataError(f"{id}: {action_space} is not supported; use a Box or a Discrete space.")
-    kinds = {"terminated": bool, "truncated": bool, "episode": np.int64}
-    kinds |= {"action": np.int64} if "n_actions" in rest else {}
-    columns = {name: np.array(c, kinds.get(name, np.float32)) for name, c in columns.items()}
-    _check_finite(columns, id)
-    return Dataset(id=id, **{name: torch.from_numpy(c) for name, c in columns.items()}, **rest)
+    kinds = {"action": kind, "terminated": bool, "truncated": bool, "episode": np.int64}
+    rows = {k: torch.from_numpy(np.array(c, kinds.get(k, np.float32))) for k, c in columns.items()}
+    spec = gym.registry.get(env, env) if isinstance(env, str) else getattr(env, "spec", env)
+    return Dataset(
+        id, **rows, action_space=action_space, env=spec, reference=reference
+    )._with_allowed()
 
 
 def _check_shapes(columns: dict[str, np.ndarray], name: str) -> None:
-    rows = columns["reward"].size
+    rows, obs = columns["reward"].size, columns["obs"]
     for column, value in columns.items():
         axes = {"obs": (2,), "next_obs": (2,), "action": (1, 2)}.get(column, (1,))
         if value.ndim not in axes or len(value) != rows or rows == 0:
+            needs = f"a row a transition and {' or '.join(map(str, axes))} axes. {_HINTS.get(column, '')}"
             raise DataError(
-                f"{name}: {column} has shape {value.shape} beside {rows} rewards; every column needs a "
-                "row for each transition, obs and next_obs two axes, action one (discrete) or two."
+                f"{name}: {column} has shape {value.shape}, not {rows} rows; it needs {needs}"
             )
         if column != "episode" and value.dtype.kind not in "fiub":
             raise DataError(f"{name}: {column} holds {value.dtype}; turn it into numbers.")
-    if columns["obs"].shape != columns["next_obs"].shape:
-        shapes = f"{columns['obs'].shape} and {columns['next_obs'].shape}"
-        raise DataError(f"{name}: obs and next_obs differ in shape, {shapes}; they need the same.")
+    if obs.shape != columns["next_obs"].shape:
+        raise DataError(f"{name}: obs and next_obs differ in shape; they need the same.")
+    if obs.dtype.kind in "iu" and obs.shape[1] == 1:
+        raise DataError(f"{name}: obs is one column of whole numbers. {_HINTS['obs']}")
 
 
-def _check_finite(columns: dict[str, np.ndarray], name: str) -> None:
+def _check_values(columns: dict[str, np.ndarray], name: str) -> None:
+    """Only what 32 bits hold without loss, and flags that are flags."""
     for column, value in columns.items():
-        bad = np.flatnonzero(~np.isfinite(value.reshape(len(value), -1)).all(-1))
+        flat = value.reshape(len(value), -1)
+        bad = np.flatnonzero(~np.isfinite(flat).all(-1))
         if len(bad):
-            raise DataError(
-                f"{name}: {column} is NaN or infinite in {len(bad)} rows (first: row {bad[0]}, episode "
-                f"{columns['episode'][bad[0]]}); drop those episodes or repair the log."
+            where = (
+                f"in {len(bad)} rows (first: row {bad[0]}, episode {columns['episode'][bad[0]]})"
             )
+            raise DataError(f"{name}: {column} is NaN or infinite {where}; drop or repair them.")
+        if column in ("terminated", "truncated") and not np.isin(value, (0, 1)).all():
+            raise DataError(f"{name}: {column} holds other values than 0 and 1; pass booleans.")
+        if np.abs(flat).max() > _LARGEST.get(column, np.inf):
+            raise DataError(f"{name}: {column} reaches {np.abs(flat).max():.0e}; rescale it.")
+        if value.dtype == np.float64 and any(map(_lossy, flat[:10_000].T)):
+            lost = "different values are equal in 32 bits, as of Unix times"
+            raise DataError(f"{name}: {column}: {lost}; subtract the smallest, or rescale.")
+
+
+def _lossy(values: np.ndarray) -> bool:
+    """Do half of the different values become equal in 32 bits, and not because they hardly differ?"""
+    varies = values.std() > 1e-12 * np.abs(values).max()
+    return varies and 2 * len(np.unique(values.astype(np.float32))) < len(np.unique(values))
 
 
 def _episode_numbers(labels: np.ndarray, name: str) -> np.ndarray:
     """Labels in the order of the log -> 0, 1, 2, ..."""
     starts = np.append(True, labels[1:] != labels[:-1])
     if len(np.unique(labels)) != starts.sum():
-        raise DataError(
-            f"{name}: the rows of an episode do not stand together; sort by episode, then by time."
-        )
+        raise DataError(f"{name}: rows of an episode are scattered; sort by episode, then time.")
     return np.cumsum(starts) - 1
 
 
-def _discrete(action: np.ndarray, space: Discrete | None, name: str) -> tuple[np.ndarray, int]:
-    if action.ndim != 1 or not (action % 1 == 0).all():
-        raise DataError(
-            f"{name}: discrete actions must be one whole number a row; "
-            "give continuous ones two axes, [N, act_dim]."
-        )
-    action = action.astype(np.int64) - (0 if space is None else int(space.start))
-    n_actions = int(action.max()) + 1 if space is None else int(space.n)
-    _check_bounds((action >= 0) & (action < n_actions), name)
-    return action, n_actions
+def _discrete(action, space: Discrete | None, name: str) -> tuple[np.ndarray, Discrete]:
+    if action.ndim != 1 or (action % 1).any():
+        raise DataError(f"{name}: discrete actions are one whole number a row. {_HINTS['action']}")
+    space = Discrete(max(1, int(action.max()) + 1)) if space is None else space
+    action = action.astype(np.int64) - int(space.start)
+    _check_bounds((action >= 0) & (action < space.n), name)
+    return action, space
 
 
-def _continuous(action: np.ndarray, space: Box | None, name: str) -> np.ndarray:
+def _continuous(action, space: Box | None, name: str) -> tuple[np.ndarray, Box]:
+    if space is None and action.dtype.kind in "iub":
+        raise DataError(f"{name}: actions are whole numbers in two axes. {_HINTS['action']}")
     action = np.asarray(action, np.float64).reshape(len(action), -1)
-    scaled = action if space is None else scale_action(action, space)
-    free = np.zeros(scaled.shape[-1], bool) if space is None else ~_bounded(space)
-    inside = (np.abs(scaled) <= 1 + 1e-4) | free | np.isnan(action)  # NaN has a message of its own
-    _check_bounds(inside.all(-1), name)
-    return scaled
+    space = Box(-1.0, 1.0, action.shape[1:]) if space is None else space
+    if action.shape[1] != np.prod(space.shape):
+        raise DataError(f"{name}: actions have {action.shape[1]} columns; the space is {space}.")
+    if not (np.abs([space.low, space.high]) < 1e9).all():
+        low, high = (x.round(3).tolist() for x in (action.min(0), action.max(0)))
+        hint = f"pass action_space=Box(low, high), your actuators' limits; the log: {low} to {high}"
+        raise DataError(f"{name}: {space} has no bounds that a policy could keep to; {hint}.")
+    scaled = scale_action(action, space)
+    _check_bounds((np.abs(scaled) <= 1 + 1e-4).all(-1), name)
+    return scaled, space
 
 
 def _check_bounds(inside: np.ndarray, name: str) -> None:
     if not inside.all():
+        outside = f"{(~inside).sum()} actions lie outside the action space (first: row {(~inside).argmax()})"
         raise DataError(
-            f"{name}: {(~inside).sum()} actions lie outside the action space (first in row "
-            f"{(~inside).argmax()}); pass the right action_space, or clip them if the executed ones were."
+            f"{name}: {outside}; pass the right one, or clip as the executed ones were."
         )
 
 
-def _bounded(space: Box) -> np.ndarray:
-    """Which dimensions have two finite, different bounds; the others are not scaled."""
-    low, high = space.low.reshape(-1), space.high.reshape(-1)
-    return np.isfinite(low) & np.isfinite(high) & (low < high)
+def _bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Lower bound and width of every dimension, [act_dim]; where it is fixed, the width is no matter."""
+    low, high = space.low.reshape(-1).astype(float), space.high.reshape(-1).astype(float)
+    return low, np.where(high > low, high - low, 2.0)
 
 
 def scale_action(action: np.ndarray, space: Box) -> np.ndarray:
-    """From the bounds of the action space to [-1, 1], [..., act_dim]; unbounded dimensions stay."""
-    low, high = space.low.reshape(-1).astype(float), space.high.reshape(-1).astype(float)
-    with np.errstate(all="ignore"):
-        return np.where(_bounded(space), 2 * (action - low) / (high - low) - 1, action)
+    """From the bounds of the action space to [-1, 1], [..., act_dim]."""
+    low, width = _bounds(space)
+    return 2 * (action - low) / width - 1
 
 
-def unscale_action(action: np.ndarray, space: Box) -> np.ndarray:
-    """From [-1, 1] to the bounds of the action space: what an environment expects."""
-    low, high = space.low.reshape(-1).astype(float), space.high.reshape(-1).astype(float)
-    with np.errstate(all="ignore"):
-        return np.where(_bounded(space), low + (action + 1) / 2 * (high - low), action)
-
-
-def shipped_ids() -> list[str]:
-    """Ids of the datasets that come with the book."""
-    found = SHIPPED.glob("**/data/metadata.json")
-    return sorted(path.parents[1].relative_to(SHIPPED).as_posix() for path in found)
-
-
-def _local(dataset_id: str) -> Path | None:
-    try:
-        parse_dataset_id(dataset_id)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{dataset_id!r} is not a Minari id such as pendulum/narrow-v0 (namespace/name-v0); "
-            f"shipped are {', '.join(shipped_ids())}."
-        ) from error
-    try:
-        path = Path(get_dataset_path(dataset_id)) / "data"
-    except OSError:  # the folder of local datasets cannot be made: then there is none
-        return None
-    return path if path.exists() else None
-
-
-def _shipped(dataset_id: str) -> Path | None:
-    sums = (SHIPPED / "SHA256SUMS").read_text().splitlines()
-    hashes = {name: value for value, name in map(str.split, sums)}
-    mine = {name: h for name, h in hashes.items() if name.startswith(f"{dataset_id}/data/")}
-    for name, expected in mine.items():
-        file = SHIPPED / name
-        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-            raise DataError(
-                f"{dataset_id} is damaged: {file.name} does not match its SHA-256; restore it with "
-                f"`git checkout data/{dataset_id}` or install offrl_nb again."
-            )
-    return SHIPPED / dataset_id / "data" if mine else None
-
-
-def _download(dataset_id: str) -> Path:
-    """Fetch from Minari's remote into a temporary folder and move it into place when it is whole."""
-    near = difflib.get_close_matches(dataset_id, shipped_ids(), n=1, cutoff=0.6)
-    help_ = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(shipped_ids())}."
-    try:
-        root, final = Path(get_dataset_path()), Path(get_dataset_path(dataset_id))
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
-            _fetch(dataset_id, folder, help_)
-            (Path(folder) / dataset_id).rename(final)
-    except OSError as error:
-        raise DataError(
-            f"{dataset_id} cannot be stored in Minari's folder ({error}); "
-            "set MINARI_DATASETS_PATH to a folder that can be written."
-        ) from error
-    return final / "data"
-
-
-def _fetch(dataset_id: str, folder: str, help_: str) -> None:
-    try:
-        with mock.patch.dict(os.environ, MINARI_DATASETS_PATH=folder):
-            minari.download_dataset(dataset_id)
-    except ValueError as error:
-        raise DataError(f"Minari's remote does not have {dataset_id} ({error}); {help_}") from error
-    except Exception as error:  # the HTTP client's own errors; which one depends on the remote
-        raise DataError(
-            f"{dataset_id} is neither on this computer nor shipped, and Minari's remote could not be "
-            f"reached ({type(error).__name__}); connect to the network, or {help_}"
-        ) from error
+def unscale_action(action: np.ndarray, space: Box | Discrete) -> np.ndarray:
+    """What an environment expects: from [-1, 1] to the bounds of a Box, from 0 .. n - 1 to a Discrete."""
+    if isinstance(space, Discrete):
+        return action + int(space.start)
+    low, width = _bounds(space)
+    return low + (action + 1) / 2 * width

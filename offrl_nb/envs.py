@@ -1,11 +1,12 @@
-"""Small environments with a point to make, and exact solutions of tabular ones.
+"""Environments: copies to play in, and exact solutions of tabular ones.
 
-For: offrl/StitchMaze-v0, offrl/Fog-v0 and offrl/WindyGrid-v0, which gymnasium knows once offrl_nb is
-imported; `tabular`, `exact_q`, `optimal_q`, for FrozenLake as well. Not for: learning from samples.
+For: `make_envs`, to evaluate or to learn in any Gymnasium environment;
+offrl/StitchMaze-v0, offrl/Fog-v0 and offrl/WindyGrid-v0, which Gymnasium knows once offrl_nb is imported;
+`tabular`, `exact_q`, `optimal_q`, for FrozenLake as well. Not for: playing (that is `evaluate.rollout`).
 """
 
 import functools
-from typing import ClassVar
+import importlib
 
 import gymnasium as gym
 import numpy as np
@@ -13,194 +14,115 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from offrl_nb.data import DataError, flat_obs, unscale_action
 
-class Copies(VectorEnv):
-    """n copies of an environment, moved together in NumPy.
-
-    A seed fixes an episode's start and all its luck, for a copy as for a single environment. An episode that
-    is over idles until its next reset: same observation, reward 0, no flags. Subclasses `draw` the first
-    state [d] and the luck [max_episode_steps, k] of an episode, and `advance` all states [n, d] by a step.
-    """
-
-    metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
-
-    def __init__(self, num_envs: int, max_episode_steps: int, obs_space, action_space):
-        self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
-        self.single_observation_space, self.single_action_space = obs_space, action_space
-        self.observation_space = batch_space(obs_space, num_envs)
-        self.action_space = batch_space(action_space, num_envs)
-        self.generators = [np.random.default_rng() for _ in range(num_envs)]
-        self.state, self.luck = (np.stack([x] * num_envs) for x in self.draw(self.generators[0]))
-        self.steps, self.over = np.zeros(num_envs, int), np.ones(num_envs, bool)
-
-    def reset(self, *, seed=None, options=None):
-        """Begin new episodes in all copies, or where options["reset_mask"], booleans [n], is True.
-
-        seed: n numbers; or one, counted on from copy to copy; or None, to go on drawing.
-        """
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
-        seeds = [seed] * self.num_envs if seed is None else seed
-        seeds = seeds + np.arange(self.num_envs) if np.ndim(seeds) == 0 else seeds
-        for i, (begin, number) in enumerate(zip(mask, seeds, strict=True)):
-            if begin and number is not None:
-                self.generators[i] = np.random.default_rng(number)
-            if begin:
-                self.state[i], self.luck[i] = self.draw(self.generators[i])
-                self.steps[i], self.over[i] = 0, False
-        return self.observe(), {}
-
-    def step(self, actions):
-        """Actions [n, ...] -> observations, rewards, terminated, truncated [n], {}.
-
-        Raises ValueError for actions of a wrong shape, NaN, or unknown discrete ones.
-        """
-        actions, discrete = np.asarray(actions), isinstance(self.single_action_space, Discrete)
-        fits = self.action_space.contains(actions) if discrete else np.isfinite(actions).all()
-        if actions.shape != self.action_space.shape or not fits:
-            raise ValueError(f"{actions.dtype} actions {actions.shape}: not {self.action_space}.")
-        active, now = ~self.over, np.minimum(self.steps, self.max_episode_steps - 1)
-        luck = self.luck[np.arange(self.num_envs), now]
-        state, reward, terminated = self.advance(self.state, actions, luck)
-        self.state = np.where(active[:, None], state, self.state)
-        self.steps += active
-        terminated = active & terminated  # both flags may be up at the limit, as gymnasium has it
-        truncated = active & (self.steps >= self.max_episode_steps)
-        self.over |= terminated | truncated
-        return self.observe(), np.where(active, reward, 0.0), terminated, truncated, {}
-
-    def observe(self):
-        return self.state.reshape(self.observation_space.shape).astype(self.observation_space.dtype)
+_WITHOUT = "To go without one: evaluate=None, or --episodes 0 on the command line."
 
 
-class Single(gym.Env):
-    """One episode at a time: the only copy of a vector environment."""
-
-    metadata: ClassVar = {"render_modes": []}
-
-    def __init__(self, vector: type[Copies], **options):
-        self.copies = vector(1, **options)
-        self.observation_space = self.copies.single_observation_space
-        self.action_space = self.copies.single_action_space
-        self.P = getattr(self.copies, "P", None)  # tabular ones
-        self.initial_state_distrib = getattr(self.copies, "initial_state_distrib", None)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        obs, info = self.copies.reset(seed=[seed])
-        return obs[0], info
-
-    def step(self, action):
-        obs, reward, terminated, truncated, info = self.copies.step(np.asarray(action)[None])
-        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+def _printed(kind: str, world: str, **options):
+    """An environment of ours, made when it is asked for: its code is printed in chapter data."""
+    module = importlib.import_module("offrl_nb.methods.data")
+    return getattr(module, kind)(getattr(module, f"{world}World"), **options)
 
 
-class StitchMaze(Copies):
-    """A point in a maze. The goal pays 1, the snack 0.5, and both end the episode; 60 steps.
-
-    Observation: position (row, column) in cells; whole numbers are the cells' centres. Action [2] in [-1, 1]:
-    a move of 0.35 cells, plus 0.03 N(0, 1); into a wall it is cancelled, each axis on its own.
-    starts: cells (row, column), one of which is drawn, with a jitter of +-0.3.
-    """
-
-    # The map of PointMaze "medium" (D4RL, Fu et al. 2020; Apache 2.0). S starts, G goal, B snack (bait);
-    # M, the junction, and D, a dead end, mean something to the data only.
-    MAP = "######## #SS##.G# #S.#...# ##..M### #..#...# #.#..#.# #B..#.D# ########"
-    CELLS = np.array([list(row) for row in MAP.split()])
-
-    def __init__(self, num_envs: int = 1, max_episode_steps: int = 60, starts=None):
-        self.starts = np.argwhere(self.CELLS == "S") if starts is None else np.array(starts)
-        obs_space = Box(-0.5, len(self.CELLS) - 0.5, (2,))
-        super().__init__(num_envs, max_episode_steps, obs_space, Box(-1.0, 1.0, (2,)))
-
-    def draw(self, generator):
-        jitter = generator.uniform(-0.3, 0.3, 2)
-        luck = generator.standard_normal((self.max_episode_steps, 2))
-        return self.starts[generator.integers(len(self.starts))] + jitter, luck
-
-    def advance(self, state, actions, luck):
-        move = 0.35 * np.clip(actions, -1, 1) + 0.03 * luck
-        for axis in np.eye(2):  # rows, then columns: along a wall one slides
-            tried = state + axis * move
-            state = np.where((self.cell(tried) == "#")[:, None], state, tried)
-        reward = np.select([self.cell(state) == "G", self.cell(state) == "B"], [1.0, 0.5])
-        return state, reward, reward > 0
-
-    def cell(self, position):
-        """Positions [n, 2] -> the letters of their cells [n]."""
-        return self.CELLS[tuple(np.floor(position + 0.5).astype(int).T)]
-
-
-class Fog(Copies):
-    """A flyer jumps sideways; at every third step a pillar stands in the middle: 4 pillars, 12 steps.
-
-    Observation: y, distance to the pillar minus 1 (1, 0, -1), signal (-1, 0, 1). Action [1] in [-1, 1]:
-    y += a + 0.02 N(0, 1). |y| > 1, and |y| < 0.2 at the pillar, is a crash, which ends the episode. A pillar
-    passed pays 1 on the signal's side and 0.4 on the other; where the signal is 0, 1 on both.
-    """
-
-    def __init__(self, num_envs: int = 1, max_episode_steps: int = 12):
-        high = np.array([3, 1, 1], np.float32)  # |y| is below 3 even in a crash
-        super().__init__(num_envs, max_episode_steps, Box(-high, high), Box(-1.0, 1.0, (1,)))
-
-    def draw(self, generator):
-        noise = generator.standard_normal(self.max_episode_steps)
-        signal = generator.integers(-1, 2, self.max_episode_steps + 1)
-        return np.array([generator.uniform(-0.2, 0.2), 1, signal[0]]), np.c_[noise, signal[1:]]
-
-    def advance(self, state, actions, luck):
-        y, distance, signal = state.T
-        y, at_pillar = y + np.clip(actions[:, 0], -1, 1) + 0.02 * luck[:, 0], distance == -1
-        crash = (abs(y) > 1) | at_pillar & (abs(y) < 0.2)
-        reward = np.where(y * signal >= 0, 1.0, 0.4) * (at_pillar & ~crash)
-        following = np.where(at_pillar, [np.ones_like(y), luck[:, 1]], [distance - 1, signal])
-        return np.c_[y, following.T], reward, crash
-
-
-class WindyGrid(Copies):
-    """5 x 7 cells; in columns 2 to 5 a wind blows one row up with probability `wind`. 100 steps of reward -1.
-
-    After Sutton & Barto (2018), example 6.5: from (2, 0) to (4, 5), where the episode ends. The goal lies in
-    the wind, so heading straight for it is slow; the best way comes from behind, where the air is still.
-    States 0 .. 34 row by row; actions up, right, down, left. P[s][a] = [(probability, s', reward, done), ...]
-    and initial_state_distrib as in gymnasium's toy-text environments.
-    """
-
-    SHAPE, START, GOAL = (5, 7), 14, 33
-
-    def __init__(self, num_envs: int = 1, max_episode_steps: int = 100, wind: float = 0.7):
-        self.wind = wind
-        row, column = np.indices(self.SHAPE).reshape(2, -1, 1)  # [S, 1]
-        gust = np.array([0, 1])[:, None, None] * ((column >= 2) & (column <= 5))
-        to_row = np.clip(row - [1, 0, -1, 0] - gust, 0, self.SHAPE[0] - 1)
-        to_column = np.clip(column + np.array([0, 1, 0, -1]), 0, self.SHAPE[1] - 1)
-        self.next = to_row * self.SHAPE[1] + to_column  # [2, S, A]: without and with a gust
-        self.next[:, self.GOAL] = self.GOAL
-        self.P = {s: {a: self.outcomes(s, a) for a in range(4)} for s in range(row.size)}
-        self.initial_state_distrib = np.eye(row.size)[self.START]
-        super().__init__(num_envs, max_episode_steps, Discrete(row.size), Discrete(4))
-
-    def outcomes(self, s, a):
-        chances = zip((1 - self.wind, self.wind), self.next[:, s, a].tolist(), strict=True)
-        return [(p, n, -float(s != self.GOAL), n == self.GOAL) for p, n in chances]
-
-    def draw(self, generator):
-        return np.array([self.START]), generator.random((self.max_episode_steps, 1))
-
-    def advance(self, state, actions, luck):
-        following = self.next[(luck < self.wind).astype(int)[:, 0], state[:, 0], actions]
-        return following[:, None], -np.ones(self.num_envs), following == self.GOAL
-
-
-SingleStitchMaze = functools.partial(Single, StitchMaze)
-SingleFog = functools.partial(Single, Fog)
-SingleWindyGrid = functools.partial(Single, WindyGrid)
-for _name, _limit in (("StitchMaze", 60), ("Fog", 12), ("WindyGrid", 100)):
+# The stored logs know them by these names; num_envs copies side by side, or one alone.
+StitchMaze, Fog, WindyGrid = (
+    functools.partial(_printed, "Copies", world) for world in ("StitchMaze", "Fog", "WindyGrid")
+)
+SingleStitchMaze, SingleFog, SingleWindyGrid = (
+    functools.partial(_printed, "Single", world) for world in ("StitchMaze", "Fog", "WindyGrid")
+)
+for _name, _steps in (("StitchMaze", 60), ("Fog", 12), ("WindyGrid", 100)):
     gym.register(
         f"offrl/{_name}-v0",
         entry_point=f"offrl_nb.envs:Single{_name}",
         vector_entry_point=f"offrl_nb.envs:{_name}",
-        max_episode_steps=_limit,
+        max_episode_steps=_steps,
     )
+
+
+class _OneEpisode(gym.Wrapper):
+    """Plays one episode for each seeded reset, then idles: an episode that is over adds nothing."""
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.over, self.last = False, self.env.reset(seed=seed, options=options)
+        return self.last
+
+    def step(self, action):
+        if self.over:
+            return self.last[0], 0.0, False, False, {}
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self.over, self.last = terminated or truncated, (obs, {})
+        return obs, reward, terminated, truncated, info
+
+
+class _AsLogged(gym.vector.VectorWrapper):
+    """Speaks as a Dataset does: flat float32 observations, actions in [-1, 1] or 0 .. n - 1."""
+
+    def __init__(self, envs: VectorEnv, scale: Box | Discrete):
+        super().__init__(envs)
+        self.scale, obs = scale, envs.single_observation_space
+        flat, box = flat_obs(obs.sample(), obs).shape, (int(np.prod(scale.shape)),)
+        self.single_observation_space = Box(-np.inf, np.inf, flat)
+        discrete = isinstance(scale, Discrete)
+        self.single_action_space = Discrete(int(scale.n)) if discrete else Box(-1.0, 1.0, box)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def flat(self, obs):
+        return flat_obs(obs, self.env.single_observation_space, lead=1)
+
+    def reset(self, *, seed=None, options=None):
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self.flat(obs), info
+
+    def step(self, actions):
+        space = self.env.single_action_space
+        actions = unscale_action(np.asarray(actions), self.scale).astype(space.dtype)
+        obs, *rest = self.env.step(actions.reshape(self.num_envs, *space.shape))
+        return self.flat(obs), *rest
+
+
+def make_envs(env, count: int, action_space: gym.Space | None = None, learn=False) -> VectorEnv:
+    """`count` copies of an environment (id or spec) that speak as a Dataset does.
+
+    Observations are flat, actions scaled from action_space (None: the environment's own). Each copy plays one
+    episode per seeded reset; or, to learn in, goes on after reset(options={"reset_mask": ...}), autoreset
+    disabled. Our own environments move side by side, all others one after the other.
+    Raises DataError for an environment that cannot be made, whose actions are not those of action_space, or
+    whose episodes may never end.
+    """
+    env = getattr(env, "spec", env)  # of an instance
+    name, options = getattr(env, "id", env), {}
+    if name is None:
+        raise DataError(f"This log has no environment. {_WITHOUT}")
+    if not name.startswith("offrl/"):  # ours are vectorised, and idle when an episode is over
+        disabled = {"vector_kwargs": {"autoreset_mode": AutoresetMode.DISABLED}}
+        options = disabled if learn else {"wrappers": [_OneEpisode]}
+        options["vectorization_mode"] = "sync"
+    try:
+        envs = gym.make_vec(env, num_envs=count, **options)
+    except (gym.error.Error, ImportError, AttributeError, TypeError) as error:
+        hint = f"install or import its package. {_WITHOUT}"
+        raise DataError(f"The environment {name} cannot be made ({error}); {hint}") from error
+    own = envs.single_action_space
+    if not _agree(own, action_space or own):
+        spaces = f"{name} takes actions in {own}, the log has them in {action_space}"
+        raise DataError(f"{spaces}; pass the right action_space.")
+    if envs.spec.max_episode_steps is None:
+        raise DataError(f"{name} has no time limit; register it with max_episode_steps.")
+    return _AsLogged(envs, action_space or own)
+
+
+def _agree(own: gym.Space, given: gym.Space) -> bool:
+    """Do actions mean the same in both spaces? The environment's may lack bounds, or hold more actions."""
+    if isinstance(own, Discrete) and isinstance(given, Discrete):
+        return given.n <= own.n and given.start == own.start
+    if not (isinstance(own, Box) and isinstance(given, Box)):
+        return False
+    ours, theirs = (np.ravel([space.low, space.high]) for space in (own, given))
+    return ours.shape == theirs.shape and ((ours == theirs) | (abs(ours) > 1e9)).all()
 
 
 def tabular(env_id: str, **options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,14 +8,14 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import gymnasium as gym
 import numpy as np
 import pandas as pd
 import torch
-from gymnasium.vector import AutoresetMode
-from torch import Tensor
+from gymnasium.vector import VectorEnv
 
-from offrl_nb.data import DataError, Dataset, flat_obs, unscale_action
+from offrl_nb.data import DataError, Dataset
+from offrl_nb.envs import make_envs
+from offrl_nb.streams import default_device
 
 # Seed of the first evaluation episode; every training seed meets the same starts.
 FIRST_START = 10_000
@@ -34,143 +34,69 @@ class Rollouts:
     alive: np.ndarray | None = None  # [T, S, E] False after an episode's end
 
 
-class _OneEpisode(gym.Wrapper):
-    """Plays one episode for each seeded reset, then idles: an episode that is over adds nothing."""
-
-    def reset(self, *, seed=None, options=None):
-        if seed is not None:
-            self.over, self.last = False, self.env.reset(seed=seed, options=options)
-        return self.last
-
-    def step(self, action):
-        if self.over:
-            return self.last[0], 0.0, False, False, {}
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        self.over, self.last = terminated or truncated, (obs, {})
-        return obs, reward, terminated, truncated, info
-
-
-class _Flat(gym.ObservationWrapper):
-    """Observations as a Dataset has them: flat, float32."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        width = flat_obs(env.observation_space.sample(), env.observation_space).size
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
-
-    def observation(self, obs):
-        return flat_obs(obs, self.env.observation_space)
-
-
-class _FlatCopies(gym.vector.VectorObservationWrapper):
-    """`_Flat` for all copies of a vector environment at once."""
-
-    def observations(self, obs):
-        return flat_obs(obs, self.env.single_observation_space, lead=1)
-
-
-def make_envs(env, count: int) -> gym.vector.VectorEnv:
-    """`count` copies of an environment (id or spec), each playing one episode per seeded reset.
-
-    Our own environments do that by themselves, vectorised; all others run one after the other.
-    Raises ValueError for an environment that is not installed or whose episodes may never end.
-    """
-    try:
-        if getattr(env, "id", env).startswith("offrl/"):
-            envs = _FlatCopies(gym.make_vec(env, num_envs=count))
-        else:
-            envs = gym.make_vec(
-                env, num_envs=count, vectorization_mode="sync", wrappers=[_Flat, _OneEpisode]
-            )
-    except gym.error.Error as error:
-        raise ValueError(
-            f"The environment {getattr(env, 'id', env)} cannot be made ({error}); "
-            "install its package, or pass evaluate=None."
-        ) from error
-    if envs.spec.max_episode_steps is None:
-        raise ValueError(f"{envs.spec.id} has no time limit; register it with max_episode_steps.")
-    return envs
-
-
-def playground(dataset: Dataset, count: int) -> gym.vector.VectorEnv:
-    """`count` copies of the environment in which a log was written, to learn in; autoreset disabled.
-
-    Raises DataError for a dataset without an environment.
-    """
-    if dataset.env is None:
-        raise DataError(f"{dataset.id} has no environment, so nobody can go online.")
-    if dataset.env.id.startswith("offrl/"):  # moves all copies at once, autoreset disabled
-        return gym.make_vec(dataset.env, count)
-    disabled = {"autoreset_mode": AutoresetMode.DISABLED}
-    return gym.make_vec(dataset.env, count, "sync", vector_kwargs=disabled)
-
-
 @torch.no_grad()
 def rollout(
-    act: Callable[[Tensor], Tensor],
-    envs: gym.vector.VectorEnv,
-    seeds: int,
-    first_start: int = FIRST_START,
-    device: str | torch.device = "cpu",
-    record: bool = False,
-    discount: float = 0.99,
+    act, envs, seeds, first_start=FIRST_START, device=None, record=False, discount=0.99
 ) -> Rollouts:
-    """Play exactly one episode in each environment; the first E belong to the first seed, and so on.
+    """Play exactly one episode in each environment of `make_envs`; the first E belong to the first seed.
 
     act: observations [S, E, obs_dim] -> actions [S, E, act_dim] in [-1, 1], or [S, E] whole numbers.
-    A policy with a memory is an object with two methods more: begin(S, E), called before the first step,
-    and receive(reward [S, E]), called after every step.
-    Every episode counts: waiting for "the first K to finish" would favour short ones.
+    A policy with a memory has two methods more: begin(S, E), called before the first step, and
+    receive(reward [S, E]), called after every step.
+    Every episode counts: waiting for "the first K to finish" would favour short ones. A seed whose actions
+    are not finite gets returns of NaN.
     """
-    episodes = envs.num_envs // seeds
-    space = envs.single_action_space
-    starts = [first_start + i for i in range(episodes)] * seeds
-    obs, _ = envs.reset(seed=starts)
-    first = np.asarray(obs).reshape(seeds, episodes, -1).copy()
-    alive = np.ones(envs.num_envs, bool)
-    if hasattr(act, "begin"):
-        act.begin(seeds, episodes)
+    shape = seeds, envs.num_envs // seeds
+    tensor = functools.partial(torch.as_tensor, device=device or default_device())
+    obs, _ = envs.reset(seed=[first_start + i for i in range(shape[1])] * seeds)
+    first = obs.reshape(*shape, -1).copy()
+    alive, lost = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
+    player = getattr(act, "__self__", act)  # of a method, the policy that it belongs to
+    if hasattr(player, "begin"):
+        player.begin(*shape)
     returns, discounted = np.zeros(envs.num_envs), np.zeros(envs.num_envs)
     lengths, history = np.zeros(envs.num_envs, int), []
     while alive.any():
-        seen = torch.as_tensor(obs, dtype=torch.get_default_dtype(), device=device)
-        seen = seen.unflatten(0, (seeds, episodes))
+        seen = tensor(obs, dtype=torch.get_default_dtype()).unflatten(0, shape)
         chosen = act(seen).cpu().numpy()
-        if isinstance(space, gym.spaces.Discrete):
-            action = chosen.reshape(-1) + space.start
-        else:
-            action = unscale_action(chosen, space).astype(space.dtype)
-            action = action.reshape(envs.num_envs, *space.shape)
         if record:
-            history.append((seen.cpu().numpy(), chosen, alive.reshape(seeds, episodes)))
+            history.append((seen.cpu().numpy(), chosen, alive.reshape(shape)))
+        action = np.nan_to_num(chosen, posinf=0, neginf=0).reshape(envs.action_space.shape)
+        lost |= alive & ~np.isfinite(chosen.reshape(envs.num_envs, -1)).all(1)
         obs, reward, terminated, truncated, _ = envs.step(action)
-        if hasattr(act, "receive"):
-            act.receive(torch.as_tensor(reward * alive).to(seen).unflatten(0, (seeds, episodes)))
+        if hasattr(player, "receive"):
+            player.receive(tensor(reward * alive).to(seen).unflatten(0, shape))
         discounted += discount**lengths * reward * alive
         returns, lengths = returns + reward * alive, lengths + alive
         alive = alive & ~(terminated | truncated)
+    returns[lost], discounted[lost] = np.nan, np.nan
     recorded = [np.stack(column) for column in zip(*history, strict=True)] if record else []
-    totals = [x.reshape(seeds, -1) for x in (returns, lengths, discounted)]
+    totals = [x.reshape(shape) for x in (returns, lengths, discounted)]
     return Rollouts(*totals, first, *recorded)
 
 
-def evaluator(
-    dataset: Dataset, episodes: int = 10, first_start: int = FIRST_START, discount: float = 0.99
-):
+def evaluator(dataset: Dataset, episodes=10, first_start=FIRST_START, discount=0.99) -> Callable:
     """A function (act, S, value=None) -> {"return": [S]}: the mean return of `episodes` episodes a seed.
 
-    The environment is the dataset's own. With `value`, (obs [S, E, d], action) -> Q [S, E], there are two
-    entries more: "believed", Q at the first observations, and "discounted", the discounted return that
-    followed; a critic is right on average where they agree. Raises ValueError without an environment.
+    The environment is the dataset's own; every seed meets the same starts. With `value`, (obs [S, E, d],
+    action) -> Q [S, E], there are two entries more: "believed", Q at the first observations, and
+    "discounted", the discounted return that followed. A critic without entropy in its targets is right on
+    average where they agree, as far as episodes end by themselves.
+    Raises DataError without an environment, or with one that does not fit the log.
     """
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; evaluate at least one episode for each seed.")
-    if dataset.env is None:
-        raise ValueError(
-            f"{dataset.id} has no environment; pass evaluate=None and judge it from data."
-        )
-    make_envs(dataset.env, 1).close()  # fail now rather than at the first evaluation
-    made = functools.cache(lambda seeds: make_envs(dataset.env, seeds * episodes))
+    probe = make_envs(dataset.env, 1, dataset.action_space)  # fail now, not at the first evaluation
+    width = probe.single_observation_space.shape[0]
+    probe.close()
+    if width != dataset.obs_dim:
+        sizes = f"{probe.spec.id} shows {width} numbers, {dataset.id} has {dataset.obs_dim}"
+        raise DataError(f"{sizes}; evaluate where it was logged, or pass observation_space.")
+
+    @functools.cache
+    def made(seeds: int) -> VectorEnv:
+        return make_envs(dataset.env, seeds * episodes, dataset.action_space)
+
     device = dataset.obs.device
 
     @torch.no_grad()
@@ -186,21 +112,22 @@ def evaluator(
     return evaluate
 
 
-def interval(samples, level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of independent samples (Efron 1979).
+def interval(samples, draws: int = 10_000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of independent samples (Efron 1979).
 
-    With 5 samples it is narrower than it should be: read it as a guide and look at the points.
-    NaN for a single sample, which says nothing about spread.
+    It varies what the samples vary, and nothing else: given one mean return a seed, it is about other seeds
+    on the same starts. With 5 samples it is narrower than it should be: read it as a guide and look at the
+    points. NaN for a single sample, which says nothing about spread.
     """
     if np.size(samples) < 2:
         return np.nan, np.nan
-    return _middle(_means(samples, draws, np.random.default_rng(0)), level)
+    return _middle(_means(samples, draws, np.random.default_rng(0)))
 
 
-def difference(a, b, level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
-    """Bootstrap interval of mean(a) - mean(b) for independent samples."""
+def difference(a, b) -> tuple[float, float]:
+    """95 % bootstrap interval of mean(a) - mean(b) for independent samples; it varies what they vary."""
     generator = np.random.default_rng(0)
-    return _middle(_means(a, draws, generator) - _means(b, draws, generator), level)
+    return _middle(_means(a, 10_000, generator) - _means(b, 10_000, generator))
 
 
 def _means(samples, draws: int, generator: np.random.Generator) -> np.ndarray:
@@ -208,32 +135,63 @@ def _means(samples, draws: int, generator: np.random.Generator) -> np.ndarray:
     return samples[generator.integers(len(samples), size=(draws, len(samples)))].mean(1)
 
 
-def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def last(log: pd.DataFrame, column: str = "return") -> np.ndarray:
-    """The final measurement of every seed, [S]; a seed that has diverged stays NaN."""
-    final = log[log.step == log.step[log[column].notna()].max()]
-    return final.sort_values("seed")[column].to_numpy()
+def last(table: pd.DataFrame, column: str = "return") -> np.ndarray:
+    """The final measurement of every seed, [S]; NaN for a seed that has diverged.
+
+    Raises ValueError where nothing was measured under that name.
+    """
+    if column not in table or not len(table):
+        has = ", ".join(table)
+        raise ValueError(f"The run has no {column!r}, only {has}; returns need `evaluate`.")
+    return table[table.step == table.step.max()].sort_values("seed")[column].to_numpy()
 
 
-def best(log: pd.DataFrame, column: str = "return") -> np.ndarray:
+def best(table: pd.DataFrame, column: str = "return") -> np.ndarray:
     """The best measurement of every seed, [S]: chosen with the environment, so optimistic."""
-    return log.groupby("seed")[column].max().to_numpy()
+    return table.groupby("seed")[column].max().to_numpy()
 
 
-def summary(logs: dict[str, pd.DataFrame], column: str = "return") -> pd.DataFrame:
-    """Last and best of each run: mean over seeds, 95 % interval, and every seed's last value."""
+def compare(
+    runs: dict[str, pd.DataFrame], baseline: str | None = None, column: str = "return"
+) -> pd.DataFrame:
+    """A row a run: last and best, their differences to a baseline, and every seed's last value.
+
+    runs: tables of `fit`, or rows of stored results, which have `last` and `best` themselves.
+    baseline: name of the run with which the others are compared. Intervals are 95 % bootstrap ones over
+    seeds: of the mean of `last` where there is no baseline, else of the difference to it.
+    A run that was stopped says so in its name.
+    """
+    ends = {name: _ends(run, column) for name, run in runs.items()}
+    show = _shower([x for pair in ends.values() for x in pair.values()])
     rows = {}
-    for name, log in logs.items():
-        values = last(log, column)
-        low, high = interval(values)
-        rows[name] = {
-            "last": f"{values.mean():.0f}",
-            "95 % interval": f"{low:.0f} to {high:.0f}" if len(values) > 1 else "–",
-            "best": f"{best(log, column).mean():.0f}",
-            "last, each seed": "  ".join(f"{value:.0f}" for value in values),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    for name, pair in ends.items():
+        row, alone = {}, name == baseline or len(pair["last"]) < 2
+        for kind, values in pair.items():
+            row[kind] = show(np.mean(values))
+            if baseline:
+                apart = difference(values, ends[baseline][kind])
+                row[f"{kind} − {baseline}"] = "–" if alone else " to ".join(map(show, apart))
+            elif kind == "last":
+                row["95 % over seeds"] = "–" if alone else " to ".join(map(show, interval(values)))
+        row["last of each seed"] = "  ".join(map(show, pair["last"]))
+        stopped = runs[name].attrs.get("stopped")
+        rows[f"{name} ({stopped})" if stopped else name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run", axis="columns")
+
+
+def _ends(run: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
+    if "step" in run:
+        return {"last": last(run, column), "best": best(run, column)}
+    return {kind: run[kind].to_numpy() for kind in ("last", "best")}
+
+
+def _shower(values: list[np.ndarray]) -> Callable[[float], str]:
+    """Writes numbers so that the largest of these values shows three digits: 500, 4.00, 0.830."""
+    largest = np.nanmax(np.abs(np.concatenate(values)), initial=1e-6)
+    digits = max(0, 2 - int(np.floor(np.log10(largest))))
+    return lambda x: f"{x:.{digits}f}"

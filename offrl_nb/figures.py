@@ -3,6 +3,9 @@
 For: curves with an interval and all seeds as points. Not for: figures that make one chapter's own point.
 """
 
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -13,36 +16,19 @@ from offrl_nb.evaluate import interval
 # Okabe and Ito's palette without its yellow, which is too light for lines on white.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 GREY = "#666666"
+STYLE = Path(__file__).with_name("book.mplstyle")
 
 
 def house_style() -> None:
-    """Set the book's look: white background (also in dark mode), light grid, no box, readable at phone width."""
-    sns.set_theme(
-        style="whitegrid",
-        palette=COLOURS,
-        font_scale=1.05,
-        rc={
-            "figure.figsize": (6.2, 3.6),
-            "figure.dpi": 120,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 12,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "grid.color": "#E5E5E5",
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-            "savefig.facecolor": "white",
-        },
-    )
+    """Set the book's look: white background (also in dark mode), light grid, no box, tables in full."""
+    pd.set_option("display.max_colwidth", None)
+    rc = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
+    sns.set_theme(style="whitegrid", palette=COLOURS, font_scale=1.05, rc=rc)
 
 
-def curve(
-    ax: Axes, log: pd.DataFrame, column: str = "return", label: str = "", colour: str | None = None
-) -> None:
+def curve(ax, table: pd.DataFrame, column="return", label="", colour=None) -> None:
     """Mean over seeds against the update, with a band (95 % bootstrap interval) and a thin line for each seed."""
-    values = log.dropna(subset=[column]).pivot(index="step", columns="seed", values=column)
+    values = table.dropna(subset=[column]).pivot(index="step", columns="seed", values=column)
     (line,) = ax.plot(values.index, values.mean(axis=1, skipna=False), label=label, color=colour)
     bands = np.array([interval(row, draws=1000) for row in values.to_numpy()])
     ax.fill_between(

@@ -1,24 +1,25 @@
 """Networks that hold S independently seeded copies of themselves side by side.
 
-For: layers, policies and critics whose first axes are the seeds (and, before them, ensemble members).
-Not for: losses. A parameter of a network with S seeds is [S, ...]; with K members a seed, [K, S, ...].
-Inputs are [S, B, dim]: B rows for each seed. Nothing in here mixes seeds: seed i of S trained together
-is seed i trained alone.
+For: networks and critics whose first axes are the seeds (and, before them, ensemble members). Not for:
+losses, nor the distributions of policies, which chapter bc prints. A parameter of a network with S seeds
+is [S, ...]; with K members a seed, [K, S, ...]. Inputs are [S, B, dim]: B rows for each seed. Nothing in
+here mixes seeds: seed i of S trained together is seed i trained alone.
 """
 
 import copy
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offrl_nb.fit import Streams
+from offrl_nb.streams import Streams
+
+HIDDEN = (64, 64)  # widths of the hidden layers, where nothing else is said
 
 
-class Linear(nn.Module):
+class _Linear(nn.Module):
     """y = x W + b with its own W and b for every seed and member; PyTorch's usual initial values.
 
     x: [S, B, n_in], or [K, S, B, n_in] -> [S, B, n_out] or [K, S, B, n_out]; K = members.
@@ -27,9 +28,7 @@ class Linear(nn.Module):
     def __init__(self, n_in: int, n_out: int, streams: Streams, members: int | None = None):
         super().__init__()
         bound = 1 / math.sqrt(n_in)
-        draw = (
-            streams.initial(members or 1, n_in + 1, n_out) * 2 * bound - bound
-        )  # [S, K, in+1, out]
+        draw = streams.initial(members or 1, n_in + 1, n_out) * 2 * bound - bound
         draw = draw.transpose(0, 1) if members else draw.squeeze(1)
         self.weight = nn.Parameter(draw[..., :-1, :].contiguous())  # [(K,) S, n_in, n_out]
         self.bias = nn.Parameter(draw[..., -1:, :].contiguous())  # [(K,) S, 1, n_out]
@@ -43,7 +42,7 @@ class Linear(nn.Module):
         return y.unflatten(0, lead)
 
 
-class LayerNorm(nn.Module):
+class _LayerNorm(nn.Module):
     """Layer normalisation over the features, with a gain and an offset for every seed and member."""
 
     def __init__(self, width: int, streams: Streams, members: int | None = None):
@@ -71,21 +70,14 @@ class Normaliser(nn.Module):
 class MLP(nn.Module):
     """Linear layers of the given sizes with ReLU (and, if wanted, LayerNorm before it) in between."""
 
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        streams: Streams,
-        members: int | None = None,
-        normaliser: nn.Module | None = None,
-        layer_norm: bool = False,
-    ):
+    def __init__(self, sizes, streams, members=None, normaliser=None, layer_norm=False):
         super().__init__()
         self.normaliser = normaliser or nn.Identity()
         self.layers = nn.ModuleList(
-            Linear(n_in, n_out, streams, members) for n_in, n_out in pairwise(sizes)
+            _Linear(n_in, n_out, streams, members) for n_in, n_out in pairwise(sizes)
         )
         self.norms = nn.ModuleList(
-            LayerNorm(width, streams, members) if layer_norm else nn.Identity()
+            _LayerNorm(width, streams, members) if layer_norm else nn.Identity()
             for width in sizes[1:-1]
         )
 
@@ -96,105 +88,11 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
-class Deterministic(nn.Module):
-    """a = tanh(f(s)): one action in (-1, 1)^m for each state."""
-
-    def __init__(self, obs_dim, act_dim, streams, hidden=(64, 64), normaliser=None):
-        super().__init__()
-        self.body = MLP([obs_dim, *hidden, act_dim], streams, normaliser=normaliser)
-
-    def mode(self, obs: Tensor) -> Tensor:
-        return torch.tanh(self.body(obs))  # [S, B, act_dim]
-
-
-class Gaussian(nn.Module):
-    """a ~ Normal(tanh(f(s)), sigma) with one learned sigma a dimension, the same in every state."""
-
-    def __init__(self, obs_dim, act_dim, streams, hidden=(64, 64), normaliser=None):
-        super().__init__()
-        self.body = MLP([obs_dim, *hidden, act_dim], streams, normaliser=normaliser)
-        self.log_std = nn.Parameter(torch.zeros(len(streams), 1, act_dim, device=streams.device))
-
-    def mode(self, obs: Tensor) -> Tensor:
-        return torch.tanh(self.body(obs))  # [S, B, act_dim]
-
-    def std(self) -> Tensor:
-        return self.log_std.clamp(-5, 2).exp()  # [S, 1, act_dim]
-
-    def sample(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """noise: standard normal [S, B, act_dim]. The sample is clipped to what the environment accepts."""
-        return (self.mode(obs) + self.std() * noise).clamp(-1, 1)
-
-    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
-        return normal_log_prob(action, self.mode(obs), self.std())  # [S, B]
-
-
-class TanhGaussian(nn.Module):
-    """a = tanh(u), u ~ Normal(mean(s), std(s)): a density that lives inside (-1, 1)^m (SAC's policy)."""
-
-    CLIP = 0.999  # the density of an action at exactly +-1 is not defined: atanh(1) is infinite
-
-    def __init__(self, obs_dim, act_dim, streams, hidden=(64, 64), normaliser=None):
-        super().__init__()
-        self.body = MLP([obs_dim, *hidden, 2 * act_dim], streams, normaliser=normaliser)
-
-    def normal(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of u, before the tanh: [S, B, act_dim] each."""
-        mean, log_std = self.body(obs).chunk(2, dim=-1)
-        return mean, log_std.clamp(-5, 2).exp()
-
-    def mode(self, obs: Tensor) -> Tensor:
-        """tanh of the mean: the median, and what is called the mean action; not quite the density's peak."""
-        return torch.tanh(self.normal(obs)[0])
-
-    def sample(self, obs: Tensor, noise: Tensor) -> Tensor:
-        return self.sample_with_log_prob(obs, noise)[0]
-
-    def sample_with_log_prob(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Reparametrised sample [S, B, act_dim] and its log-density [S, B]; noise: standard normal."""
-        mean, std = self.normal(obs)
-        u = mean + std * noise
-        return torch.tanh(u), normal_log_prob(u, mean, std) - log_tanh_slope(u).sum(-1)
-
-    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
-        u = torch.atanh(action.clamp(-self.CLIP, self.CLIP))
-        return normal_log_prob(u, *self.normal(obs)) - log_tanh_slope(u).sum(-1)  # [S, B]
-
-
-class Categorical(nn.Module):
-    """Softmax over n actions, numbered 0 .. n-1."""
-
-    def __init__(self, obs_dim, n_actions, streams, hidden=(64, 64), normaliser=None):
-        super().__init__()
-        self.body = MLP([obs_dim, *hidden, n_actions], streams, normaliser=normaliser)
-
-    def log_probs(self, obs: Tensor) -> Tensor:
-        return F.log_softmax(self.body(obs), dim=-1)  # [S, B, n_actions]
-
-    def mode(self, obs: Tensor) -> Tensor:
-        return self.body(obs).argmax(-1)  # [S, B]
-
-    def sample(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """noise: uniform in [0, 1), [S, B, n_actions]; the Gumbel-max trick."""
-        gumbel = -torch.log(-torch.log(noise.clamp(1e-12, 1 - 1e-7)))
-        return (self.body(obs) + gumbel).argmax(-1)
-
-    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
-        return self.log_probs(obs).gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [S, B]
-
-
 class Critic(nn.Module):
     """Q(s, a) of K members: [K, S, B]."""
 
     def __init__(
-        self,
-        obs_dim,
-        act_dim,
-        streams,
-        hidden=(64, 64),
-        members=2,
-        normaliser=None,
-        layer_norm=False,
+        self, obs_dim, act_dim, streams, hidden=HIDDEN, members=2, normaliser=None, layer_norm=False
     ):
         super().__init__()
         self.normaliser = normaliser or nn.Identity()
@@ -207,7 +105,7 @@ class Critic(nn.Module):
 class DiscreteCritic(nn.Module):
     """Q of K members for n discrete actions: of all of them, [K, S, B, n_actions], or of given ones, [K, S, B]."""
 
-    def __init__(self, obs_dim, n_actions, streams, hidden=(64, 64), members=2, normaliser=None):
+    def __init__(self, obs_dim, n_actions, streams, hidden=HIDDEN, members=2, normaliser=None):
         super().__init__()
         self.body = MLP([obs_dim, *hidden, n_actions], streams, members, normaliser)
 
@@ -218,18 +116,7 @@ class DiscreteCritic(nn.Module):
 
 def pick(values: Tensor, action: Tensor) -> Tensor:
     """The entry of each row's action: [..., B, n_actions], whole numbers [S, B] -> [..., B]."""
-    index = action.expand(values.shape[:-1]).unsqueeze(-1)
-    return values.gather(-1, index).squeeze(-1)
-
-
-def normal_log_prob(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Log-density of independent normals, summed over the last axis: [..., dim] -> [...]."""
-    return (-0.5 * ((x - mean) / std) ** 2 - torch.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1)
-
-
-def log_tanh_slope(u: Tensor) -> Tensor:
-    """log(1 - tanh(u)^2) in the form that neither overflows nor rounds to log 0 for large |u|."""
-    return 2 * (math.log(2) - u - F.softplus(-2 * u))
+    return values.gather(-1, action.expand(values.shape[:-1]).unsqueeze(-1)).squeeze(-1)
 
 
 def frozen_copy(net: nn.Module) -> nn.Module:
