@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from offrl_nb import Streams, adam, fit, minimise
+from offrl_nb import Streams, adam, fit, minimise, validate
 from offrl_nb.methods import bc
+from offrl_nb.methods.bc import Categorical, make_policy
 from offrl_nb.methods.problem import critic_loss
-from offrl_nb.nets import MLP, Categorical, Critic, DiscreteCritic, Normaliser
-from offrl_nb.nets import frozen_copy, polyak
+from offrl_nb.nets import MLP, Critic, DiscreteCritic, Normaliser, frozen_copy, polyak
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,35 @@ class Config:
     refresh: int = 500  # awr: updates between two computations of returns and advantages
     discount: float = 0.99
     target_rate: float = 0.005  # share of the way that slow copies move
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[int, ...] = (64, 64)  # width of each hidden layer
     learning_rate: float = 1e-3
     batch_size: int = 128  # transitions a seed and update
     updates: int = 6_000
 
+    def __post_init__(self):
+        validate(self, temperature="(0, inf]", awr_temperature="(0, inf]", trace="[0, 1]")
+
 
 # CORL's settings of AWAC for locomotion (Tarasov et al. 2023).
-LOCOMOTION = {
-    "hidden": (256, 256, 256),
-    "temperature": 1 / 3,
-    "learning_rate": 3e-4,
-}
-PAPER = Config(**LOCOMOTION, batch_size=256, updates=1_000_000)
+PAPER = Config(
+    temperature=1 / 3,
+    hidden=(256, 256, 256),
+    learning_rate=3e-4,
+    batch_size=256,
+    updates=1_000_000,
+)
 
 # What a task changes in `make results`.
-TASKS = {"pendulum": {"discount": 0.95, "temperature": 1.0}}
-TASKS |= {"maze": {"discount": 0.98, "temperature": 0.1}}
-TASKS |= {"windy": {"target_rate": 0.02, "temperature": 0.3}}
-TASKS |= {"frozenlake": {"target_rate": 0.02, "temperature": 0.1}}
-TASKS |= {"cartpole": {"target_rate": 0.02}, "fog": {"temperature": 0.1}}
-TASKS |= {"hopper": {"updates": 20_000}, "halfcheetah": {"updates": 20_000}}
+TASKS = {
+    "pendulum": {"discount": 0.95},
+    "maze": {"discount": 0.98, "temperature": 0.1},
+    "windy": {"target_rate": 0.02, "temperature": 0.3},
+    "frozenlake": {"target_rate": 0.02, "temperature": 0.1},
+    "cartpole": {"target_rate": 0.02},
+    "fog": {"temperature": 0.1},
+    "hopper": {"updates": 20_000},
+    "halfcheetah": {"updates": 20_000},
+}
 
 
 class Nets(nn.Module):
@@ -57,16 +65,14 @@ class Nets(nn.Module):
 
     def __init__(self, dataset, config, streams):
         super().__init__()
-        head = bc.Config("gaussian", hidden=config.hidden)
-        self.policy = bc.make_policy(dataset, head, streams)
-        normaliser = Normaliser(dataset.obs)
+        obs_dim, actions = dataset.obs_dim, dataset.n_actions or dataset.act_dim
+        hidden, normaliser = config.hidden, Normaliser(dataset.obs)
+        self.policy = make_policy(dataset, bc.Config("gaussian", hidden=hidden), streams)
         if config.variant == "awr":
-            sizes = [dataset.obs_dim, *config.hidden, 1]
-            self.values = MLP(sizes, streams, normaliser=normaliser)
+            self.values = MLP([obs_dim, *hidden, 1], streams, normaliser=normaliser)
             return
         kind = DiscreteCritic if dataset.n_actions else Critic
-        sizes = (dataset.obs_dim, dataset.n_actions or dataset.act_dim, streams)
-        self.critic = kind(*sizes, config.hidden, normaliser=normaliser)
+        self.critic = kind(obs_dim, actions, streams, hidden, normaliser=normaliser)
         self.target_critic = frozen_copy(self.critic)
 
     def value(self, obs, action):
@@ -150,12 +156,13 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
     """Imitate the rows of a log by weight; S seeds.
 
     evaluate: (act, S, value) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns networks and log (a DataFrame, see `offrl_nb.fit.fit`).
+    Returns the networks and a table of the run (see `offrl_nb.loop.fit`).
     """
     streams = Streams(seeds, dataset.obs.device)
-    nets, judged = Nets(dataset, config, streams), ()
-    judge = nets.values if config.variant == "awr" else nets.critic
-    policy_adam, judge_adam = (adam(n, config.learning_rate) for n in (nets.policy, judge))
+    nets, is_awr = Nets(dataset, config, streams), config.variant == "awr"
+    policy_adam = adam(nets.policy, config.learning_rate)
+    judge_adam = adam(nets.values if is_awr else nets.critic, config.learning_rate)
+    judged = ()  # awr: returns and advantages of all rows, [S, N] each
 
     def awac_step(batch):
         noise = streams.normal(2, *batch.action.shape[1:])  # [S, 2, B, ...]
@@ -174,17 +181,14 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
 
     def update(number):
         nonlocal judged
-        if config.variant == "awr" and (number - 1) % config.refresh == 0:
+        if is_awr and (number - 1) % config.refresh == 0:
             judged = judge_log(dataset, nets, config, len(streams))
         index = streams.integers(len(dataset), config.batch_size)  # [S, B]
         batch = dataset.rows(index)
-        step = awr_step(batch, index) if config.variant == "awr" else awac_step(batch)
-        exponent, diagnostics = step
-        loss, news = policy_loss(nets, batch, exponent, config)
+        exponent, of_judge = awr_step(batch, index) if is_awr else awac_step(batch)
+        loss, of_policy = policy_loss(nets, batch, exponent, config)
         minimise(loss, policy_adam)
-        return diagnostics | news
+        return of_judge | of_policy
 
-    now = (nets.policy.mode, len(streams), nets.value)
-    measure = (lambda: evaluate(*now)) if evaluate else None
-    name = config.variant
-    return nets, fit(update, config.updates, streams.seeds, measure, evaluations, name=name)
+    table = fit(update, config.updates, streams, evaluate, evaluations, nets, config.variant)
+    return nets, table

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from offrl_nb import Streams, adam, fit, minimise
-from offrl_nb.nets import MLP, Categorical, Critic, DiscreteCritic, Normaliser
-from offrl_nb.nets import frozen_copy, pick, polyak
+from offrl_nb import Streams, adam, fit, minimise, validate
+from offrl_nb.methods.bc import Categorical
+from offrl_nb.nets import MLP, Critic, DiscreteCritic, Normaliser, frozen_copy, pick, polyak
 
 
 @dataclass(frozen=True)
@@ -31,41 +31,70 @@ class Config:
     batch_size: int = 128  # transitions a seed and update
     updates: int = 8_000
 
+    def __post_init__(self):
+        validate(
+            self,
+            threshold="[0, 1]",
+            huber="(0, inf)",
+            perturbation="[0, 2]",
+            mix="[0, 1]",
+            kl_weight="[0, inf)",
+        )
 
-SQUARE = {"target_rate": 0.05, "huber": 1e6}  # what `make results` changes, by task
-TASKS = {"cartpole": SQUARE, "windy": SQUARE, "frozenlake": SQUARE}
-TASKS["pendulum"] = {"discount": 0.95}
-PAPER = Config(hidden=(400, 300), batch_size=100, updates=1_000_000)  # VAE: 750, 750
+
+# The authors' code for continuous actions (sfujim/BCQ, continuous_BCQ): the widths of its
+# critics and perturbation (its VAE has 750, 750), its batch, 1M updates.
+PAPER = Config(hidden=(400, 300), batch_size=100, updates=1_000_000)
+
+# What a task changes in `make results`: how soon values arrive; the square instead of Huber.
+TASKS = {
+    "pendulum": {"discount": 0.95},
+    "cartpole": {"target_rate": 0.05, "huber": 1e6},
+    "windy": {"target_rate": 0.05, "huber": 1e6},
+    "frozenlake": {"target_rate": 0.05, "huber": 1e6},
+}
 
 
 def best_allowed(q, log_prob, threshold):
     """Best allowed action [S, B]; q, log_prob: [S, B, A] (arXiv 1910.01708, alg. 1)."""
     ratio = (log_prob - log_prob.amax(-1, keepdim=True)).exp()  # 1: the likeliest
-    return q.masked_fill(ratio < threshold, -torch.inf).argmax(-1)
+    forbidden = (ratio < threshold) | (ratio == 0)
+    return q.masked_fill(forbidden, -torch.inf).argmax(-1)
 
 
-class DiscreteNets(nn.Module):
-    """Critic and clone of S seeds, and the critic's slow copy."""
+class DiscretePolicy(nn.Module):
+    """Plays the critic's choice of what the clone allows."""
 
-    def __init__(self, dataset, config, streams):
+    def __init__(self, critic, clone, threshold):
         super().__init__()
-        if not 0 <= config.threshold <= 1:
-            raise ValueError(f"threshold is {config.threshold}; give 0 to 1.")
-        sizes = (dataset.obs_dim, dataset.n_actions, streams, config.hidden)
-        normaliser = Normaliser(dataset.obs)
-        self.critic = DiscreteCritic(*sizes, members=1, normaliser=normaliser)
-        self.clone = Categorical(*sizes, normaliser)
-        self.target_critic = frozen_copy(self.critic)
-        self.threshold = config.threshold
+        self.critic, self.clone, self.threshold = critic, clone, threshold
 
     @torch.no_grad()
-    def act(self, obs):
-        """[S, B, obs_dim] -> [S, B]: the critic's choice of what the clone allows."""
+    def mode(self, obs):
+        """[S, B, obs_dim] -> [S, B]."""
         q, log_prob = self.critic(obs)[0], self.clone.log_probs(obs)
         return best_allowed(q, log_prob, self.threshold)
 
+    def sample(self, obs, noise):
+        return self.mode(obs)  # nothing is random
+
+
+class DiscreteNets(nn.Module):
+    """Critic and clone of S seeds, the critic's slow copy, and their policy."""
+
+    def __init__(self, dataset, config, streams):
+        super().__init__()
+        obs_dim, n_actions, hidden = dataset.obs_dim, dataset.n_actions, config.hidden
+        normaliser = Normaliser(dataset.obs)
+        self.critic = DiscreteCritic(obs_dim, n_actions, streams, hidden, 1, normaliser)
+        self.clone = Categorical(
+            obs_dim, n_actions, streams, hidden, normaliser, dataset.allowed
+        )
+        self.target_critic = frozen_copy(self.critic)
+        self.policy = DiscretePolicy(self.critic, self.clone, config.threshold)
+
     def value(self, obs, action):
-        return pick(self.critic(obs)[0], action)  # [S, B]
+        return self.critic(obs, action)[0]  # [S, B]
 
 
 def discrete_update(nets, batch, config, streams, adams):
@@ -73,7 +102,7 @@ def discrete_update(nets, batch, config, streams, adams):
     q = nets.value(batch.obs, batch.action)  # [S, B]
     with torch.no_grad():
         next_q = nets.target_critic(batch.next_obs)[0]  # [S, B, A]
-        next_q = pick(next_q, nets.act(batch.next_obs)) * (1 - batch.terminated)
+        next_q = pick(next_q, nets.policy.mode(batch.next_obs)) * (1 - batch.terminated)
         target = batch.reward + config.discount * next_q
     loss = nn.functional.huber_loss(q, target, reduction="none", delta=config.huber)
     minimise(loss.mean(-1), adams["critic"])
@@ -107,47 +136,63 @@ class VAE(nn.Module):
         return ((rebuilt - action) ** 2).mean(-1), kl.mean(-1)
 
 
-class ContinuousNets(nn.Module):
-    """VAE, perturbation and two critics of S seeds, with slow copies."""
+class ContinuousPolicy(nn.Module):
+    """Plays the first critic's favourite among perturbed proposals of the VAE."""
 
-    def __init__(self, dataset, config, streams):
+    def __init__(self, vae, shift, critic, z, perturbation):
         super().__init__()
-        obs_dim, act_dim, hidden = dataset.obs_dim, dataset.act_dim, config.hidden
-        self.config, self.normaliser = config, Normaliser(dataset.obs)
-        self.vae = VAE(obs_dim, act_dim, streams, hidden, self.normaliser)
-        self.shift = MLP([obs_dim + act_dim, *hidden, act_dim], streams)
-        self.critic = Critic(obs_dim, act_dim, streams, hidden, 2, self.normaliser)
-        self.target_shift = frozen_copy(self.shift)
-        self.target_critic = frozen_copy(self.critic)
-        self.register_buffer("z", streams.normal(config.act_samples, 2 * act_dim))
+        self.vae, self.shift, self.critic = vae, shift, critic
+        self.perturbation = perturbation
+        self.register_buffer("z", z)  # [S, n, latent]
 
     def propose(self, obs, z, shift):
         """A perturbed proposal for each row of obs and z, [S, B, act_dim]."""
         action = self.vae.decode(obs, z.clamp(-0.5, 0.5))
-        both = torch.cat([self.normaliser(obs), action], dim=-1)
-        return (action + self.config.perturbation * shift(both).tanh()).clamp(-1, 1)
+        both = torch.cat([self.vae.normaliser(obs), action], dim=-1)
+        return (action + self.perturbation * shift(both).tanh()).clamp(-1, 1)
+
+    def mode(self, obs):
+        return self.sample(obs, self.z)
 
     @torch.no_grad()
-    def act(self, obs):
-        """[S, B, obs_dim] -> [S, B, act_dim]: the first critic's favourite proposal."""
-        rows, n = obs.shape[1], self.z.shape[1]
+    def sample(self, obs, noise):
+        """The favourite of n proposals [S, B, act_dim]; noise: normal [S, n, latent]."""
+        rows, n = obs.shape[1], noise.shape[1]
         many = obs.repeat_interleave(n, dim=1)  # [S, B n, obs_dim]
-        action = self.propose(many, self.z.repeat(1, rows, 1), self.shift)
+        action = self.propose(many, noise.repeat(1, rows, 1), self.shift)
         best = self.critic(many, action)[0].unflatten(-1, (rows, n)).argmax(-1)
         row = best + n * torch.arange(rows, device=obs.device)  # [S, B]
         return action.take_along_dim(row.unsqueeze(-1), dim=1)
 
+
+class ContinuousNets(nn.Module):
+    """VAE, perturbation and two critics of S seeds, with slow copies, and their policy."""
+
+    def __init__(self, dataset, config, streams):
+        super().__init__()
+        obs_dim, act_dim, hidden = dataset.obs_dim, dataset.act_dim, config.hidden
+        normaliser, self.mix = Normaliser(dataset.obs), config.mix
+        self.vae = VAE(obs_dim, act_dim, streams, hidden, normaliser)
+        self.shift = MLP([obs_dim + act_dim, *hidden, act_dim], streams)
+        self.critic = Critic(obs_dim, act_dim, streams, hidden, 2, normaliser)
+        self.target_shift = frozen_copy(self.shift)
+        self.target_critic = frozen_copy(self.critic)
+        z = streams.normal(config.act_samples, 2 * act_dim)
+        self.policy = ContinuousPolicy(
+            self.vae, self.shift, self.critic, z, config.perturbation
+        )
+
     def value(self, obs, action, critic=None):
         """The bracket of the target, [S, B]: the two critics' soft minimum."""
-        q, mix = (critic or self.critic)(obs, action), self.config.mix  # [2, S, B]
-        return mix * q.amin(0) + (1 - mix) * q.amax(0)
+        q = (critic or self.critic)(obs, action)  # [2, S, B]
+        return self.mix * q.amin(0) + (1 - self.mix) * q.amax(0)
 
 
 @torch.no_grad()
 def continuous_target(nets, batch, config, z):
     """Target [S, B] (arXiv 1812.02900, alg. 1); z: normal [S, B n, latent]."""
     obs = batch.next_obs.repeat_interleave(config.samples, dim=1)  # [S, B n, dim]
-    action = nets.propose(obs, z, nets.target_shift)
+    action = nets.policy.propose(obs, z, nets.target_shift)
     q = nets.value(obs, action, nets.target_critic)  # [S, B n]
     best = q.unflatten(-1, (-1, config.samples)).amax(-1)  # [S, B]
     return batch.reward + config.discount * (1 - batch.terminated) * best
@@ -155,14 +200,15 @@ def continuous_target(nets, batch, config, z):
 
 def continuous_update(nets, batch, config, streams, adams):
     """Improve all networks once; returns diagnostics, each [S]."""
-    noise = streams.normal(config.samples + 2, batch.obs.shape[1], nets.z.shape[-1])
+    _, rows, act_dim = batch.action.shape
+    noise = streams.normal(config.samples + 2, rows, 2 * act_dim)
     error, kl = (x.mean(-1) for x in nets.vae(batch.obs, batch.action, noise[:, 0]))
     minimise(error + config.kl_weight * kl, adams["vae"])
     target = continuous_target(nets, batch, config, noise[:, 1:-1].flatten(1, 2))
     q = nets.critic(batch.obs, batch.action)  # [2, S, B]
     loss = ((q - target) ** 2).mean(-1)  # [2, S]
     minimise(loss, adams["critic"])
-    action = nets.propose(batch.obs, noise[:, -1], nets.shift)
+    action = nets.policy.propose(batch.obs, noise[:, -1], nets.shift)
     minimise(-nets.critic(batch.obs, action)[0].mean(-1), adams["shift"])
     polyak(nets.target_critic, nets.critic, config.target_rate)
     polyak(nets.target_shift, nets.shift, config.target_rate)
@@ -173,20 +219,20 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
     """BCQ for discrete or continuous actions, S seeds side by side.
 
     evaluate: (act, S, value) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns networks and log; raises ValueError for a threshold outside 0 to 1.
+    Returns the networks and a table of the run (see `offrl_nb.loop.fit`).
     """
-    streams, discrete = Streams(seeds, dataset.obs.device), bool(dataset.n_actions)
-    nets = (DiscreteNets if discrete else ContinuousNets)(dataset, config, streams)
-    update = discrete_update if discrete else continuous_update
-    names = ("critic", "clone") if discrete else ("vae", "critic", "shift")
-    adams = {n: adam(getattr(nets, n), config.learning_rate) for n in names}
+    streams = Streams(seeds, dataset.obs.device)
+    if dataset.n_actions:
+        nets, improve = DiscreteNets(dataset, config, streams), discrete_update
+        roles = {"critic": nets.critic, "clone": nets.clone}
+    else:
+        nets, improve = ContinuousNets(dataset, config, streams), continuous_update
+        roles = {"vae": nets.vae, "critic": nets.critic, "shift": nets.shift}
+    adams = {role: adam(net, config.learning_rate) for role, net in roles.items()}
     batches = dataset.batches(config.batch_size, streams)
 
-    def step(number):
-        return update(nets, next(batches), config, streams, adams)
+    def update(number):
+        return improve(nets, next(batches), config, streams, adams)
 
-    def measure():
-        return evaluate(nets.act, len(streams), nets.value)
-
-    seeds, measure = streams.seeds, measure if evaluate else None
-    return nets, fit(step, config.updates, seeds, measure, evaluations, name="bcq")
+    table = fit(update, config.updates, streams, evaluate, evaluations, nets, "bcq")
+    return nets, table

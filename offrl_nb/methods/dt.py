@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from offrl_nb import Streams, adam, fit, minimise
-from offrl_nb.nets import MLP, LayerNorm, Linear, Normaliser
-from offrl_nb.nets import frozen_copy, pick, polyak
+from offrl_nb import Streams, adam, fit, minimise, validate
+from offrl_nb.nets import MLP, Normaliser, frozen_copy, pick, polyak
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,18 @@ class Config:
     batch_size: int = 32  # sub-sequences a seed and update
     updates: int = 3_000  # qdt: before, 3 times as many for the value network
 
+    def __post_init__(self):
+        validate(self, discount="(0, 1]")
+        if self.width % self.heads:
+            raise ValueError(f"heads is {self.heads}; it must divide width, {self.width}.")
 
-# The paper's sizes for locomotion (Chen et al. 2021), in the order of the fields above:
-# 20 steps, 3 layers, 1 head, width 128. Warm-up, dropout and clipping are left out.
-PAPER = Config("dt", 1.0, 20, 3, 1, 128, 0.9, 0.99, 1e-4, 64, 100_000)
+
+# The DT paper's sizes for locomotion (Chen et al. 2021), without its warm-up, dropout and
+# clipping; its requests are fixed by hand, ours is the log's best. They are not those of RvS,
+# whose authors use two layers of 1,024, or of QDT.
+PAPER = Config(
+    context=20, layers=3, width=128, learning_rate=1e-4, batch_size=64, updates=100_000
+)
 
 # What a task changes in `make results`: how soon values arrive.
 TASKS = {"pendulum": {"discount": 0.95}, "maze": {"discount": 0.98}}
@@ -74,13 +81,25 @@ def may_see(real):
     return causal & (real | causal.T)
 
 
+class LayerNorm(nn.Module):
+    """Each token standardised over its own entries, then a learned gain and offset."""
+
+    def __init__(self, width, streams):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(len(streams), 1, width, device=streams.device))
+        self.offset = nn.Parameter(torch.zeros(len(streams), 1, width, device=streams.device))
+
+    def forward(self, x):
+        return F.layer_norm(x, x.shape[-1:]) * self.gain + self.offset
+
+
 class Layer(nn.Module):
     """Masked attention, then an MLP; each adds to what came in."""
 
     def __init__(self, width, heads, streams):
         super().__init__()
-        self.heads, self.project = heads, Linear(width, 3 * width, streams)
-        self.out = Linear(width, width, streams)
+        self.heads, self.project = heads, MLP([width, 3 * width], streams)
+        self.out = MLP([width, width], streams)
         self.mlp = MLP([width, 2 * width, width], streams)
         self.norms = nn.ModuleList(LayerNorm(width, streams) for _ in range(2))
 
@@ -101,13 +120,13 @@ class DT(nn.Module):
         super().__init__()
         self.n_actions, self.obs = dataset.n_actions, Normaliser(dataset.obs)
         self.scale = Normaliser(togo.movedim(-1, 0)[..., None, None, None])
-        sizes = (1, dataset.obs_dim, dataset.n_actions or dataset.act_dim)
-        shape, steps = (config.width, config.heads, streams), int(time.max()) + 1
-        self.tokens = nn.ModuleList(Linear(n, config.width, streams) for n in sizes)
-        self.clock = nn.Parameter(streams.initial(steps, config.width) / 50)
-        self.layers = nn.ModuleList(Layer(*shape) for _ in range(config.layers))
-        self.norm = LayerNorm(config.width, streams)
-        self.head = Linear(config.width, sizes[-1], streams)
+        actions, width = dataset.n_actions or dataset.act_dim, config.width
+        sizes = (1, dataset.obs_dim, actions)  # of a return, an observation, an action
+        self.tokens = nn.ModuleList(MLP([n, width], streams) for n in sizes)
+        self.clock = nn.Parameter(streams.initial(int(time.max()) + 1, width) / 50)
+        layers = (Layer(width, config.heads, streams) for _ in range(config.layers))
+        self.layers, self.norm = nn.ModuleList(layers), LayerNorm(width, streams)
+        self.head = MLP([width, actions], streams)
 
     def forward(self, togo, obs, action, time, real):
         """What `windows` returns -> logits, or actions before the tanh, [S, B, K, n]."""
@@ -155,33 +174,54 @@ def sequence_loss(net, window):
 class Player(nn.Module):
     """Plays a trained network: remembers what it saw, and what is left of the request."""
 
-    def __init__(self, net, request, context, action, discount=1.0):
+    def __init__(self, net, request, context, action, allowed=None, discount=1.0):
         super().__init__()
         self.net, self.request, self.context = net, request, context
-        self.action, self.discount = action, discount  # any action: the stand-in
+        self.action, self.allowed = action, allowed  # any action: the stand-in
+        self.discount = discount
 
     def begin(self, seeds, episodes):
         self.history, self.left = [], torch.full((seeds, episodes), self.request)
 
-    def forward(self, obs):
+    def mode(self, obs, noise=0.0):
         """Observations [S, E, obs_dim] -> most probable, or mean, actions."""
         time = torch.full(obs.shape[:2], len(self.history), device=obs.device)
         unknown = self.action.expand(*obs.shape[:2], *self.action.shape)
         self.history.append([self.left.to(obs), obs, unknown, time])
         recent = zip(*self.history[-self.context :], strict=True)
-        window = [torch.stack(column, dim=2) for column in recent]
-        out = self.net(*window, torch.ones_like(window[-1]).bool())[:, :, -1]
-        self.history[-1][2] = out.argmax(-1) if self.net.n_actions else out.tanh()
-        return self.history[-1][2]
+        togo, seen, action, time = (torch.stack(column, dim=2) for column in recent)
+        out = self.net(togo, seen, action, time, torch.ones_like(time).bool())[:, :, -1]
+        if self.net.n_actions:  # none that no row of the log holds
+            chosen = (out + noise).masked_fill(~self.allowed, -torch.inf).argmax(-1)
+        else:
+            chosen = out.tanh()
+        self.history[-1][2] = chosen
+        return chosen
+
+    def sample(self, obs, noise):
+        """Draws from the softmax; noise: uniform [S, E, n_actions]. A mean action has no spread."""
+        return self.mode(obs, -torch.log(-torch.log(noise.clamp(1e-12, 1 - 1e-7))))
 
     def receive(self, reward):
         self.left = (self.left.to(reward) - reward) / self.discount
 
 
+class Nets(nn.Module):
+    """The network of S seeds, and the policy that asks it for `config.prompt`."""
+
+    def __init__(self, dataset, config, streams, time, after, togo, discount=1.0):
+        super().__init__()
+        kind = RvS if config.variant == "rvs" else DT
+        self.sequence = kind(dataset, config, streams, time, after, togo)
+        returns = torch.bincount(dataset.episode, discount**time * dataset.reward)
+        request = returns.min().lerp(returns.max(), config.prompt).item()
+        action, allowed = dataset.action[0], dataset.allowed
+        self.policy = Player(self.sequence, request, config.context, action, allowed, discount)
+
+
 def learn_v(dataset, config, streams):
-    """V(s) of the best that the log shows, S seeds; eq. dt-value, no critic."""
-    sizes = [dataset.obs_dim, 64, 64, 1]
-    net = MLP(sizes, streams, normaliser=Normaliser(dataset.obs))
+    """V(s) of the best that the log shows, S seeds, and a table; eq. dt-value, no critic."""
+    net = MLP([dataset.obs_dim, 64, 64, 1], streams, normaliser=Normaliser(dataset.obs))
     slow, optimizer = frozen_copy(net), adam(net, config.learning_rate)
 
     def update(number):
@@ -193,8 +233,8 @@ def learn_v(dataset, config, streams):
         polyak(slow, net, 0.01)
         return {"error": error.abs().mean(-1)}
 
-    fit(update, 3 * config.updates, streams.seeds, name="values")
-    return net.requires_grad_(False)
+    table = fit(update, 3 * config.updates, streams, name="values")
+    return net.requires_grad_(False), table
 
 
 def relabel(dataset, after, value, discount):
@@ -211,26 +251,27 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
     """Learn actions given returns, S seeds side by side.
 
     evaluate: (act, S) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns a `Player` that asks for `config.prompt`, and the log.
+    Returns the networks and a table of the run (see `offrl_nb.loop.fit`).
     """
-    streams, gamma = Streams(seeds, dataset.obs.device), 1.0
-    table = [*timeline(dataset)]  # time, after, togo
+    streams = Streams(seeds, dataset.obs.device)
+    time, after, togo = timeline(dataset)
+    gamma, values = 1.0, None
     if config.variant == "qdt":
-        value, gamma = learn_v(dataset, config, streams), config.discount
-        table[2] = relabel(dataset, table[1], value, gamma)
-    net = (RvS if config.variant == "rvs" else DT)(dataset, config, streams, *table)
-    optimizer = torch.optim.AdamW(net.parameters(), config.learning_rate)
+        value, values = learn_v(dataset, config, streams)
+        gamma = config.discount
+        togo = relabel(dataset, after, value, gamma)
+    nets = Nets(dataset, config, streams, time, after, togo, gamma)
+    optimizer = torch.optim.AdamW(nets.sequence.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.updates)
-    # The request spans the returns that were logged, not the labels.
-    returns = torch.bincount(dataset.episode, gamma ** table[0] * dataset.reward)
-    asked = returns.min().lerp(returns.max(), config.prompt).item()
-    player = Player(net, asked, config.context, dataset.action[0], gamma)
 
     def update(number):
-        loss = sequence_loss(net, windows(dataset, config, streams, *table, gamma))
+        window = windows(dataset, config, streams, time, after, togo, gamma)
+        loss = sequence_loss(nets.sequence, window)
         minimise(loss, optimizer)
         schedule.step()
         return {"loss": loss}
 
-    measure = (lambda: evaluate(player, len(streams))) if evaluate else None
-    return player, fit(update, config.updates, streams.seeds, measure, evaluations)
+    table = fit(
+        update, config.updates, streams, evaluate, evaluations, nets, config.variant, values
+    )
+    return nets, table

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from offrl_nb import Streams, adam, fit, minimise
+from offrl_nb import Streams, adam, fit, minimise, validate
 from offrl_nb.methods.problem import critic_loss
 from offrl_nb.nets import MLP, Critic, Normaliser, frozen_copy, polyak
 
@@ -64,24 +64,28 @@ class Config:
     batch_size: int = 128  # transitions a seed and update
     updates: int = 6_000
 
+    def __post_init__(self):
+        validate(self, bc_weight="[0, inf)")
 
-# Published (Park et al. 2025) but for alpha, set for each task there, and the normalised Q.
-WIDE = (512, 512, 512, 512)
+
+# The authors' code, agents/fql.py (Park et al. 2025). Their alpha, 3 to 30,000, is set for each
+# task, for a Q that is not normalised; for a normalised one, as here, they advise 0.03 to 10.
 PAPER = Config(
-    hidden=WIDE,
-    flow_hidden=WIDE,
-    learning_rate=3e-4,
+    hidden=(512, 512, 512, 512),  # value_hidden_dims
+    flow_hidden=(512, 512, 512, 512),  # actor_hidden_dims
+    learning_rate=3e-4,  # lr
     batch_size=256,
-    updates=500_000,
+    updates=500_000,  # offline_steps on D4RL; 1,000,000 on OGBench
 )
 
 # What a task changes in `make results`.
 TASKS = {
     "pendulum": {"discount": 0.95},
     "fog": {"discount": 0.95, "bc_weight": 0.1},
+    "maze": {"discount": 0.98},
+    "hopper": {"updates": 20_000},
+    "halfcheetah": {"updates": 20_000},
 }
-TASKS |= {"maze": {"discount": 0.98}}
-TASKS |= {"hopper": {"updates": 20_000}, "halfcheetah": {"updates": 20_000}}
 
 
 class OneStep(nn.Module):
@@ -98,33 +102,37 @@ class OneStep(nn.Module):
         return self.body(torch.cat([self.normaliser(obs), noise], dim=-1))
 
 
+class Policy:
+    """What acts: the student; in the other variants the flow."""
+
+    def __init__(self, nets, dataset, config, streams):
+        self.nets, self.config, self.act_dim = nets, config, dataset.act_dim
+        self.streams = streams.fork("acting")
+
+    def sample(self, obs, noise):
+        """Actions [S, B, act_dim] in [-1, 1]; noise: standard normal [S, B, act_dim]."""
+        if self.config.variant == "fql":
+            return self.nets.one_step(obs, noise).clamp(-1, 1)
+        return flow_action(self.nets.velocity, obs, noise, self.config.flow_steps)
+
+    def mode(self, obs):
+        """A draw with fresh noise [S, B, act_dim]: the action of noise 0 is no better one."""
+        return self.sample(obs, self.streams.normal(obs.shape[1], self.act_dim))
+
+
 class Nets(nn.Module):
-    """Flow, student and twin critics with slow copies, of S seeds."""
+    """Flow, student and twin critics with slow copies, of S seeds, and the policy."""
 
     def __init__(self, dataset, config, streams):
         super().__init__()
-        shape = (dataset, config.flow_hidden, streams)
-        self.config, self.act_dim = config, dataset.act_dim
-        self.velocity = Velocity(*shape)
-        self.one_step = OneStep(*shape)  # used by fql alone
-        sizes = (dataset.obs_dim, dataset.act_dim, streams, config.hidden)
-        self.critic = Critic(*sizes, normaliser=Normaliser(dataset.obs), layer_norm=True)
+        obs_dim, act_dim, normaliser = dataset.obs_dim, dataset.act_dim, Normaliser(dataset.obs)
+        self.velocity = Velocity(dataset, config.flow_hidden, streams)
+        self.one_step = OneStep(dataset, config.flow_hidden, streams)  # used by fql alone
+        self.critic = Critic(
+            obs_dim, act_dim, streams, config.hidden, normaliser=normaliser, layer_norm=True
+        )
         self.target_critic = frozen_copy(self.critic)
-
-    def propose(self, obs, noise):
-        """The action made of noise [S, B, act_dim]; the student's is not yet clipped."""
-        if self.config.variant == "fql":
-            return self.one_step(obs, noise)
-        return flow_action(self.velocity, obs, noise, self.config.flow_steps)
-
-    def player(self, streams):
-        """A policy for rollouts: [S, B, obs_dim] -> [S, B, act_dim], fresh noise each time."""
-
-        def act(obs):
-            noise = streams.normal(obs.shape[1], self.act_dim)
-            return self.propose(obs, noise).clamp(-1, 1)
-
-        return act
+        self.policy = Policy(self, dataset, config, streams)
 
     def value(self, obs, action):
         """What the critics believe, [S, B]: the mean of two."""
@@ -134,7 +142,7 @@ class Nets(nn.Module):
 @torch.no_grad()
 def q_target(nets, batch, config, noise):
     """r + discount (1 - d) mean_k Q_k(s', a'), [S, B], a' from the acting policy."""
-    action = nets.propose(batch.next_obs, noise).clamp(-1, 1)
+    action = nets.policy.sample(batch.next_obs, noise)
     q = nets.target_critic(batch.next_obs, action).mean(0)
     return batch.reward + config.discount * (1 - batch.terminated) * q
 
@@ -147,7 +155,7 @@ def gain(nets, obs, action, config):
 
 
 def student_loss(nets, obs, config, noise):
-    """alpha |student - teacher|^2 - Q at the same noise (Park et al. 2025). [S], diagnostics."""
+    """alpha |student - teacher|^2 - Q at the same noise (Park et al. 2025) [S], diagnostics."""
     with torch.no_grad():
         teacher = flow_action(nets.velocity, obs, noise, config.flow_steps)
     action = nets.one_step(obs, noise)
@@ -161,22 +169,23 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
     """Flow Q-learning from a log, S seeds side by side.
 
     evaluate: (act, S, value) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns networks and log (a DataFrame, see `offrl_nb.fit.fit`).
+    Returns the networks and a table of the run (see `offrl_nb.loop.fit`).
     Raises DataError for discrete actions.
     """
     dataset.require("continuous", "FQL")
     streams = Streams(seeds, dataset.obs.device)
     nets = Nets(dataset, config, streams)
-    parts = (nets.velocity, nets.critic, nets.one_step)
-    flow_adam, critic_adam, student_adam = (adam(n, config.learning_rate) for n in parts)
+    flow_adam = adam(nets.velocity, config.learning_rate)
+    critic_adam = adam(nets.critic, config.learning_rate)
+    student_adam = adam(nets.one_step, config.learning_rate)
     batches = dataset.batches(config.batch_size, streams)
 
     def update(number):
-        batch, said = next(batches), {}
+        batch, diagnostics = next(batches), {}
         noise, start, next_noise = streams.normal(3, *batch.action.shape[1:]).unbind(1)
         if config.variant != "flow_bc":
             target = q_target(nets, batch, config, next_noise)
-            loss, said = critic_loss(nets, batch, target)
+            loss, diagnostics = critic_loss(nets, batch, target)
             minimise(loss, critic_adam)
             polyak(nets.target_critic, nets.critic, config.target_rate)
         time = streams.uniform(config.batch_size, 1)
@@ -186,12 +195,10 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
             loss = config.bc_weight * flow - gain(nets, batch.obs, action, config)
         minimise(loss, flow_adam)
         if config.variant == "fql":
-            loss, news = student_loss(nets, batch.obs, config, noise)
+            loss, of_student = student_loss(nets, batch.obs, config, noise)
             minimise(loss, student_adam)
-            said |= news
-        return said | {"flow_loss": flow}
+            diagnostics |= of_student
+        return diagnostics | {"flow_loss": flow}
 
-    act = nets.player(Streams(seeds, dataset.obs.device))  # streams of its own
-    measure = (lambda: evaluate(act, len(streams), nets.value)) if evaluate else None
-    name = config.variant
-    return nets, fit(update, config.updates, streams.seeds, measure, evaluations, name=name)
+    table = fit(update, config.updates, streams, evaluate, evaluations, nets, config.variant)
+    return nets, table

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from offrl_nb import Streams, adam, fit, minimise
+from offrl_nb import Streams, adam, fit, minimise, validate
 from offrl_nb.methods import iql
 from offrl_nb.methods.problem import critic_loss
 from offrl_nb.nets import MLP, Normaliser, polyak
@@ -20,7 +20,7 @@ from offrl_nb.nets import MLP, Normaliser, polyak
 class Config:
     """Settings of implicit diffusion Q-learning."""
 
-    # idql: the best of the proposals; resample: one by implicit weights; bc: the first, no critic
+    # idql: the best proposal; resample: one by implicit weights; bc: the first, without critics
     variant: Literal["idql", "resample", "bc"] = "idql"
     samples: int = 16  # N, proposals for a decision
     steps: int = 20  # T, noise levels
@@ -35,15 +35,30 @@ class Config:
     denoiser_steps: int = 2  # for each step of the critics
     updates: int = 8_000
 
+    def __post_init__(self):
+        validate(self)
 
-# After the published settings for locomotion (Hansen-Estruch et al. 2023), for `results --size
-# paper`: N is one of several that were swept, the denoiser is plain and its batch smaller.
-WIDE = {"hidden": (256, 256), "denoiser_hidden": (256, 256, 256), "steps": 5}
-PAPER = Config(samples=64, learning_rate=3e-4, batch_size=256, updates=1_500_000, **WIDE)
+
+# The authors' code for locomotion (Hansen-Estruch et al. 2023).
+PAPER = Config(
+    samples=64,  # one of 16 to 256 that they tried for every task
+    steps=5,
+    reward_scale=0.4,  # hopper/medium-v0's; see IQL's PAPER
+    hidden=(256, 256),
+    denoiser_hidden=(256, 256, 256),  # theirs is a residual network of that width
+    learning_rate=3e-4,
+    batch_size=256,  # theirs is larger for the denoiser
+    updates=1_500_000,
+)
 
 # What a task changes in `make results`: what it changes for IQL's critics.
-CRITIC = ("reward_scale", "discount", "target_rate", "expectile", "updates")
-TASKS = {t: {k: x for k, x in own.items() if k in CRITIC} for t, own in iql.TASKS.items()}
+TASKS = {
+    "pendulum": {"discount": 0.95},
+    "maze": {"discount": 0.98, "reward_scale": 10.0, "expectile": 0.9},
+    "fog": {"discount": 0.95, "reward_scale": 3.0},
+    "hopper": {"reward_scale": 0.6, "updates": 20_000},
+    "halfcheetah": {"reward_scale": 0.2, "updates": 20_000},
+}
 
 
 class Denoiser(nn.Module):
@@ -56,7 +71,7 @@ class Denoiser(nn.Module):
         self.body = MLP(sizes, streams)
 
     def forward(self, obs, x, time):
-        """obs [S, B, obs_dim], x [S, B, act_dim], time [S, B, 1] in (0, 1] -> [S, B, act_dim]."""
+        """obs [S, B, obs_dim], x [S, B, act_dim], time [S, B, 1] in (0, 1] -> as x."""
         return self.body(torch.cat([self.normaliser(obs), x, time], dim=-1))
 
 
@@ -104,87 +119,107 @@ def implicit_weight(u, expectile):
     return (expectile - (u < 0).to(u.dtype)).abs()
 
 
-def choose(q, v, variant, expectile, uniform):
-    """Number of the proposal to play, [S, B]; q [S, B, N], v [S, B], uniform [S, B, 1]."""
-    if variant != "resample":
+def choose(q, v, expectile, uniform=None):
+    """Number of the proposal to play, [S, B]; q [S, B, N], v [S, B].
+
+    uniform: [S, B, 1] in [0, 1), to resample by the weights; without it the largest q wins.
+    """
+    if uniform is None:
         return q.argmax(-1)
     mass = implicit_weight(q - v.unsqueeze(-1), expectile).cumsum(-1)
     return (mass < uniform * mass[..., -1:]).sum(-1)
 
 
-class Nets(iql.Nets):
-    """IQL's critics and V; the policy is a diffusion model and a choice."""
+class Policy:
+    """What acts: a diffusion clone proposes, slow critics and V choose."""
 
-    def __init__(self, dataset, config, streams):
-        super().__init__(dataset, config, streams)
-        self.policy = Denoiser(dataset, config.denoiser_hidden, streams)
-        self.config, self.act_dim = config, dataset.act_dim
-        self.streams = Streams([seed + 10**6 for seed in streams.seeds], streams.device)
+    def __init__(self, nets, config, act_dim, streams):
+        self.nets, self.config, self.act_dim = nets, config, act_dim
+        self.streams = streams.fork("acting")
 
-    def propose(self, obs, n, steps=None):
-        """n draws from the clone for every state [S, B, obs_dim] -> [S, B, n, act_dim]."""
-        many = obs.repeat_interleave(n, dim=1)  # [S, B n, obs_dim]
-        steps = steps or self.config.steps
-        noise = self.streams.normal(many.shape[1], steps, self.act_dim)
-        return sample(self.policy, many, noise).unflatten(1, (-1, n))
+    def noise(self, obs, n, steps=None):
+        """Fresh normal noise for n proposals in each state, [S, B, n, T, act_dim]."""
+        return self.streams.normal(obs.shape[1], n, steps or self.config.steps, self.act_dim)
+
+    def propose(self, obs, noise):
+        """Draws from the clone [S, B, N, act_dim]; noise: normal [S, B, N, T, act_dim]."""
+        many = obs.repeat_interleave(noise.shape[2], dim=1)  # [S, B N, obs_dim]
+        action = sample(self.nets.denoiser, many, noise.flatten(1, 2))
+        return action.unflatten(1, noise.shape[1:3])
 
     @torch.no_grad()
-    def act(self, obs, n=None, variant=None):
-        """[S, B, obs_dim] -> [S, B, act_dim]; n and variant other than trained, if given."""
-        variant = variant or self.config.variant
-        n = 1 if variant == "bc" else n or self.config.samples
-        action = self.propose(obs, n)  # [S, B, n, act_dim]
+    def sample(self, obs, noise, uniform=None):
+        """The action played [S, B, act_dim]; noise: normal [S, B, N, T, act_dim].
+
+        uniform: [S, B, 1] in [0, 1), to resample; without it the best proposal is played.
+        """
+        action, n = self.propose(obs, noise), noise.shape[2]
         if n == 1:
             return action.squeeze(2)
         many = obs.repeat_interleave(n, dim=1)
-        q = self.target_critic(many, action.flatten(1, 2)).amin(0).unflatten(1, (-1, n))
-        uniform = self.streams.uniform(obs.shape[1], 1)
-        chosen = choose(q, self.state_value(obs), variant, self.config.expectile, uniform)
+        q = self.nets.target_critic(many, action.flatten(1, 2)).amin(0).unflatten(1, (-1, n))
+        chosen = choose(q, self.nets.state_value(obs), self.config.expectile, uniform)
         return action.take_along_dim(chosen[..., None, None], dim=2).squeeze(2)
+
+    def mode(self, obs, n=None, variant=None):
+        """What is evaluated [S, B, act_dim]; n and variant other than trained, if given."""
+        variant = variant or self.config.variant
+        noise = self.noise(obs, 1 if variant == "bc" else n or self.config.samples)
+        uniform = self.streams.uniform(obs.shape[1], 1) if variant == "resample" else None
+        return self.sample(obs, noise, uniform)
+
+
+class Nets(iql.Nets):
+    """IQL's critics and V, and a denoiser, of S seeds; the policy puts them together."""
+
+    def __init__(self, dataset, config, streams):
+        super().__init__(dataset, config, streams)
+        del self.policy  # IQL's Gaussian
+        self.denoiser = Denoiser(dataset, config.denoiser_hidden, streams)
+        self.policy = Policy(self, config, dataset.act_dim, streams)
 
 
 def improve_critics(nets, batch, config, value_adam, critic_adam):
     """One update of V, then of the critics, as in chapter IQL; diagnostics, [S] each."""
-    loss, said = iql.value_loss(nets, batch, iql.logged_q(nets, batch), config)
+    loss, of_value = iql.value_loss(nets, batch, iql.logged_q(nets, batch), config)
     minimise(loss, value_adam)
-    loss, more = critic_loss(nets, batch, iql.q_target(nets, batch, config))
+    loss, of_critic = critic_loss(nets, batch, iql.q_target(nets, batch, config))
     minimise(loss, critic_adam)
     polyak(nets.target_critic, nets.critic, config.target_rate)
-    return said | more
+    return of_value | of_critic
 
 
 def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=10):
     """IDQL from a log with continuous actions, S seeds side by side.
 
     evaluate: (act, S, value) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns networks and log (a DataFrame, see `offrl_nb.fit.fit`). Raises DataError for
-    discrete actions, ValueError where the expectile is not in [0.5, 1).
+    Returns the networks and a table of the run (see `offrl_nb.loop.fit`).
+    Raises DataError for discrete actions.
     """
     dataset.require("continuous", "IDQL")
-    if not 0.5 <= config.expectile < 1:
-        raise ValueError(f"expectile {config.expectile} is not in [0.5, 1)")
     streams = Streams(seeds, dataset.obs.device)
     nets, cloning = Nets(dataset, config, streams), config.variant == "bc"
-    parts = (nets.body_of_v, nets.critic, nets.policy)
-    *critic_adams, policy_adam = (adam(part, config.learning_rate) for part in parts)
+    value_adam = adam(nets.body_of_v, config.learning_rate)
+    critic_adam = adam(nets.critic, config.learning_rate)
+    denoiser_adam = adam(nets.denoiser, config.learning_rate)
     batches = dataset.batches(config.batch_size, streams)
     kept = schedule(config.steps)[1].to(dataset.obs)
 
     def update(number):
-        batch = next(batches)
-        said = {} if cloning else improve_critics(nets, batch, config, *critic_adams)
+        batch, diagnostics = next(batches), {}
+        if not cloning:
+            diagnostics = improve_critics(nets, batch, config, value_adam, critic_adam)
         decay = (1 + math.cos(math.pi * number / config.updates)) / 2
-        policy_adam.param_groups[0]["lr"] = config.learning_rate * decay
+        denoiser_adam.param_groups[0]["lr"] = config.learning_rate * decay
         for _ in range(config.denoiser_steps):
             batch = next(batches)
             noise = streams.normal(*batch.action.shape[1:])
             step = streams.integers(config.steps, config.batch_size)
-            loss = denoise_loss(nets.policy, batch.obs, batch.action, noise, step, kept)
-            minimise(loss, policy_adam)
-        return said | {"denoise_loss": loss}
+            loss = denoise_loss(nets.denoiser, batch.obs, batch.action, noise, step, kept)
+            minimise(loss, denoiser_adam)
+        return diagnostics | {"denoise_loss": loss}
 
-    now = (nets.act, len(streams)) if cloning else (nets.act, len(streams), nets.value)
-    measure = (lambda: evaluate(*now)) if evaluate else None
-    seeds, name = streams.seeds, config.variant
-    log = fit(update, config.updates, seeds, measure, evaluations, name=name)
-    return nets, log
+    # the critics of a clone have learned nothing, so nobody asks them
+    measure = (lambda act, count, _: evaluate(act, count)) if cloning and evaluate else evaluate
+    table = fit(update, config.updates, streams, measure, evaluations, nets, config.variant)
+    return nets, table

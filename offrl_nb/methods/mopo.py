@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from offrl_nb import Batch, Streams, adam, fit, minimise
-from offrl_nb.methods.problem import Config as OffPolicy
-from offrl_nb.methods.problem import Nets, make_update
+from offrl_nb import Batch, Streams, adam, fit, minimise, validate
+from offrl_nb.methods.problem import Config as OffPolicy, Nets, make_update
 from offrl_nb.nets import MLP, Normaliser
 
 
@@ -23,6 +22,7 @@ class Config:
     # what model rows pay for: predicted width (published), disagreement, nothing
     variant: Literal["mopo", "disagreement", "unpenalised"] = "mopo"
     penalty_coef: float = 1.0  # lambda: reward for each unit of the penalty
+    raw_units: bool = False  # the penalty in the log's own units (published), not standardised
     length: int = 5  # h: steps of a rollout in the model
     # how rollouts end: by the task's known rule, a classifier of next_obs, never
     termination: Literal["given", "learned", "never"] = "given"
@@ -30,21 +30,46 @@ class Config:
     members: int = 5  # networks in the ensemble
     elites: int = 3  # of them, used for rollouts: best on held-out rows
     model_updates: float = 0.4  # updates of the model for each update of the policy
+    model_learning_rate: float = 1e-3
+    model_batch_size: int = 256  # rows a member and update
     rollout_rows: int = 2_000  # model rows a seed in one rollout
     discount: float = 0.99
     target_rate: float = 0.005  # share of the way that slow copies move
     hidden: tuple[int, ...] = (64, 64)  # width of each hidden layer, model and SAC
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # of SAC
     batch_size: int = 128  # transitions a seed and update
     updates: int = 6_000
 
+    def __post_init__(self):
+        validate(
+            self,
+            penalty_coef="[0, inf)",
+            model_updates="[0, inf)",
+            model_learning_rate="(0, inf)",
+        )
+        if self.elites > self.members:
+            raise ValueError(f"{self.elites} elites of {self.members} members: choose fewer.")
 
-# Published for hopper-medium: lambda (in raw units), h, ensemble; SAC's width.
-PAPER = Config("mopo", 5.0, members=7, elites=5, hidden=(256, 256), updates=10**6)
+
+# The authors' code (tianheyu927/mopo) for hopper-medium-v0. Their models are 4 x 200 wide.
+PAPER = Config(
+    penalty_coef=5.0,  # hopper_medium.py; there h = 5 as well
+    raw_units=True,  # fake_env.py: the deviation of steps and rewards that are not standardised
+    members=7,  # config/d4rl/base.py, as the elites
+    elites=5,
+    hidden=(256, 256),  # development/base.py, as all that follows
+    learning_rate=3e-4,
+    batch_size=256,
+    updates=1_000_000,
+)
 
 # What a task changes in `make results`.
-TASKS = {"pendulum": {"discount": 0.95}, "maze": {"discount": 0.98}}
-TASKS |= {"hopper": {"updates": 20_000}, "halfcheetah": {"updates": 20_000}}
+TASKS = {
+    "pendulum": {"discount": 0.95},
+    "maze": {"discount": 0.98},
+    "hopper": {"updates": 20_000},
+    "halfcheetah": {"updates": 20_000},
+}
 
 
 class Ensemble(nn.Module):
@@ -55,8 +80,8 @@ class Ensemble(nn.Module):
         inputs = torch.cat([dataset.obs, dataset.action], -1)
         self.act_dim = dataset.act_dim
         width = dataset.obs_dim + 1  # the step, then the reward
-        sizes = [inputs.shape[-1], *hidden, 2 * width]
-        self.body = MLP(sizes, streams, members, Normaliser(inputs))
+        layers = [inputs.shape[-1], *hidden, 2 * width]
+        self.body = MLP(layers, streams, members, Normaliser(inputs))
         self.scale = Normaliser(outcome(dataset))
         ones = torch.ones(members, len(streams), 1, width, device=streams.device)
         self.bounds = nn.Parameter(torch.stack([-10 * ones, 0.5 * ones]))
@@ -91,7 +116,7 @@ def model_loss(ensemble, batch):
 
 
 def train_ensemble(dataset, config, streams):
-    """Fit the models to a log. Returns the ensemble and its training log, a DataFrame."""
+    """Fit the models to a log. Returns the ensemble and the table of its training."""
     dataset.require("continuous", "the model")
     ensemble = Ensemble(dataset, config.members, streams, config.hidden)
     shuffled, spare = streams.uniform(len(dataset)).argsort(-1), len(dataset) // 10
@@ -99,22 +124,21 @@ def train_ensemble(dataset, config, streams):
     count = rest.shape[1]
     drawn = streams.integers(count, config.members * count)  # with replacement
     own = rest.gather(1, drawn).unflatten(1, (-1, count))  # [S, M, rows]
-    optimizer = adam(ensemble, config.learning_rate)
+    model_adam = adam(ensemble, config.model_learning_rate)
 
     def update(number):
-        pick = streams.integers(count, config.members, 2 * config.batch_size)
+        pick = streams.integers(count, config.members, config.model_batch_size)
         batch = dataset.rows(own.gather(-1, pick))  # columns [S, M, B, ...]
         batch = Batch(*(column.transpose(0, 1) for column in batch))
         loss, error = model_loss(ensemble, batch)
-        minimise(loss, optimizer)
+        minimise(loss, model_adam)
         return {"loss": loss.mean(0), "error": error.mean(0)}
 
-    updates = 1 + int(config.model_updates * config.updates)
-    log = fit(update, updates, streams.seeds, name="model")
+    table = fit(update, 1 + int(config.model_updates * config.updates), streams, name="model")
     _, error = model_loss(ensemble.requires_grad_(False), dataset.rows(held_out))
     ensemble.elites = error.argsort(0).T[:, : config.elites]  # [S, elites]
-    log.attrs["held_out"] = error.cpu().numpy()  # [M, S]
-    return ensemble, log
+    table.attrs["held_out"] = error.cpu().numpy()  # [M, S]
+    return ensemble, table
 
 
 def predict(ensemble, obs, action, noise, member):
@@ -129,21 +153,21 @@ def predict(ensemble, obs, action, noise, member):
     return obs + step[..., :-1], step[..., -1]
 
 
-def largest_std(ensemble, obs, action):
+def largest_std(ensemble, obs, action, unit=1.0):
     """max over members of the norm of the predicted standard deviation, [S, B].
 
-    Yu et al. (2020), section 4.3, but of the standardised step and reward.
+    Yu et al. (2020), section 4.3, but of the standardised step and reward, times unit.
     """
     _, log_var = ensemble(obs, action)
-    return torch.exp(log_var / 2).norm(dim=-1).amax(0)
+    return (torch.exp(log_var / 2) * unit).norm(dim=-1).amax(0)
 
 
-def disagreement(ensemble, obs, action):
+def disagreement(ensemble, obs, action, unit=1.0):
     """Largest distance of a member's mean next state from the ensemble's, [S, B].
 
-    In standard deviations of a step; an alternative in MOPO's public code.
+    In standard deviations of a step, times unit; an alternative in MOPO's public code.
     """
-    mean = ensemble(obs, action)[0][..., :-1]  # without the reward
+    mean = (ensemble(obs, action)[0] * unit)[..., :-1]  # without the reward
     return (mean - mean.mean(0)).norm(dim=-1).amax(0)
 
 
@@ -162,16 +186,22 @@ def never(x):
     return torch.zeros_like(x[..., 0], dtype=torch.bool)
 
 
-TERMINATION = {"hopper": hopper_ends, "maze": maze_ends}
-TERMINATION |= {"pendulum": never, "halfcheetah": never}
+TERMINATION = {
+    "hopper": hopper_ends,
+    "maze": maze_ends,
+    "pendulum": never,
+    "halfcheetah": never,
+}
 
 
 def ending_rule(dataset, ensemble, config):
     """A function next_obs [S, B, d] -> ended [S, B]; learned where no rule is known."""
-    rule = TERMINATION.get(dataset.id.split("/")[0])
-    if config.termination == "learned" or rule is None:
-        rule = lambda x: ensemble.ending(x).mean(0).squeeze(-1) > 0  # noqa: E731
-    return never if config.termination == "never" else rule
+
+    def learned(x):
+        return ensemble.ending(x).mean(0).squeeze(-1) > 0
+
+    given = TERMINATION.get(dataset.id.split("/")[0], learned)
+    return {"given": given, "learned": learned, "never": never}[config.termination]
 
 
 def joined(batches):
@@ -185,7 +215,8 @@ def rollout_model(ensemble, policy, start_obs, length, streams, ends, halt=None)
 
     ends: next_obs -> ended [S, rows]. halt: (obs, action) -> where to end too.
     """
-    obs, steps, (rows, dim) = start_obs, [], start_obs.shape[1:]
+    rows, dim = start_obs.shape[1:]
+    obs, steps = start_obs, []
     for _ in range(length):
         action = policy.sample(obs, streams.normal(rows, ensemble.act_dim))
         elite = streams.integers(ensemble.elites.shape[1], rows)
@@ -198,58 +229,77 @@ def rollout_model(ensemble, policy, start_obs, length, streams, ends, halt=None)
     return joined(steps)
 
 
+def rollouts(dataset, nets, config, streams, player=None, halt=None):
+    """Endless rollouts of the policy, or of another player, from rows of the log."""
+    ensemble, player = nets.ensemble, player or nets.policy
+    ends = ending_rule(dataset, ensemble, config)
+    for start in dataset.batches(max(1, config.rollout_rows // config.length), streams):
+        yield rollout_model(ensemble, player, start.obs, config.length, streams, ends, halt)
+
+
+def dealt(rows, count, streams):
+    """200 batches of `count` rows, drawn from model rows [S, B, ...]."""
+    each = torch.arange(len(streams), device=streams.device)[:, None]
+    for _ in range(200):
+        pick = streams.integers(rows.reward.shape[1], count)
+        yield Batch(*(column[each, pick] for column in rows))
+
+
 def penalised(ensemble, batch, config):
     """Rows with reward r - lambda u (Yu et al. 2020, algorithm 2), and u [S, B]."""
     estimate = largest_std if config.variant == "mopo" else disagreement
     coef = 0.0 if config.variant == "unpenalised" else config.penalty_coef
-    u = estimate(ensemble, batch.obs, batch.action)
+    unit = ensemble.scale.std if config.raw_units else 1.0
+    u = estimate(ensemble, batch.obs, batch.action, unit)
     return batch._replace(reward=batch.reward - coef * u), u
 
 
 def batches(dataset, nets, config, streams):
-    """Endless batches of logged and model rows; with each, the mean penalty [S]."""
-    play = config.length, streams, ending_rule(dataset, nets.ensemble, config)
-    starts = dataset.batches(max(1, config.rollout_rows // config.length), streams)
+    """Endless batches of logged and model rows; with each, a diagnostic [S]."""
     real = round(config.real_share * config.batch_size)
     logged = dataset.batches(real, streams)
-    each = torch.arange(len(streams), device=streams.device)[:, None]
-    while True:
-        rows = rollout_model(nets.ensemble, nets.policy, next(starts).obs, *play)
+    for rows in rollouts(dataset, nets, config, streams):
         rows, u = penalised(nets.ensemble, rows, config)
-        for _ in range(200):
-            pick = streams.integers(u.shape[1], config.batch_size - real)
-            drawn = Batch(*(column[each, pick] for column in rows))
-            yield joined([next(logged), drawn]), u.mean(-1)
+        for drawn in dealt(rows, config.batch_size - real, streams):
+            yield joined([next(logged), drawn]), {"penalty": u.mean(-1)}
 
 
-def train_in(ensemble, dataset, config, streams, evaluate=None, evaluations=10):
-    """MOPO's policy in a model of the log. Arguments and results as those of `train`."""
-    sac, normaliser = OffPolicy(hidden=config.hidden), Normaliser(dataset.obs)
-    nets = Nets(dataset.obs_dim, dataset.act_dim, streams, sac, normaliser)
+def make_nets(ensemble, dataset, config, streams):
+    """SAC's networks, with the ensemble that they learn in as `.ensemble`."""
+    sac = OffPolicy(hidden=config.hidden)
+    nets = Nets(dataset.obs_dim, dataset.act_dim, streams, sac, Normaliser(dataset.obs))
     nets.ensemble = ensemble
+    return nets
+
+
+def train_in(
+    ensemble, dataset, config, streams, evaluate=None, evaluations=10, after=None, mix=batches
+):
+    """A policy in a model of the log. Results, and other arguments, as those of `train`.
+
+    after: the table of the model's training, where it belongs to this run. mix: as `batches`.
+    """
+    nets = make_nets(ensemble, dataset, config, streams)
     improve = make_update(nets, streams, config)
-    both = batches(dataset, nets, config, streams)
+    both = mix(dataset, nets, config, streams)
 
     def update(number):
-        batch, u = next(both)
-        return improve(number, batch) | {"penalty": u}
+        batch, said = next(both)
+        return improve(number, batch) | said
 
-    now = (nets.policy.mode, len(streams), nets.value)
-    measure = (lambda: evaluate(*now)) if evaluate else None
-    work = (update, config.updates, streams.seeds)
-    log = fit(*work, measure, evaluations, name=config.variant)
-    return nets, log
+    table = fit(
+        update, config.updates, streams, evaluate, evaluations, nets, config.variant, after
+    )
+    return nets, table
 
 
 def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=10):
     """MOPO from a log, S seeds side by side.
 
     evaluate: (act, S, value) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns networks (with `.ensemble`) and the log (a DataFrame, see `offrl_nb.fit`).
+    Returns the networks (with `.ensemble`) and a table of the run (see `offrl_nb.loop.fit`).
     Raises DataError for discrete actions.
     """
     streams = Streams(seeds, dataset.obs.device)
-    ensemble, model_log = train_ensemble(dataset, config, streams)
-    nets, log = train_in(ensemble, dataset, config, streams, evaluate, evaluations)
-    log.attrs["seconds"] += model_log.attrs["seconds"]
-    return nets, log
+    ensemble, model_table = train_ensemble(dataset, config, streams)
+    return train_in(ensemble, dataset, config, streams, evaluate, evaluations, model_table)

@@ -9,11 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from offrl_nb import Batch, Streams, fit
-from offrl_nb.methods.mopo import ending_rule, joined, rollout_model, train_ensemble
-from offrl_nb.methods.problem import Config as OffPolicy
-from offrl_nb.methods.problem import Nets, make_update
-from offrl_nb.nets import Normaliser
+from offrl_nb import Streams, validate
+from offrl_nb.methods.mopo import dealt, joined, rollouts, train_ensemble, train_in
 
 
 @dataclass(frozen=True)
@@ -32,21 +29,42 @@ class Config:
     members: int = 5  # networks in the ensemble
     elites: int = 3  # of them, used for rollouts: best on held-out rows
     model_updates: float = 0.4  # updates of the model for each update of the policy
+    model_learning_rate: float = 1e-3
+    model_batch_size: int = 256  # rows a member and update
     rollout_rows: int = 2_000  # model rows a seed in one rollout
     discount: float = 0.99
     target_rate: float = 0.005  # share of the way that slow copies move
     hidden: tuple[int, ...] = (64, 64)  # width of each hidden layer, model and SAC
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # of SAC
     batch_size: int = 128  # transitions a seed and update
     updates: int = 6_000
 
+    def __post_init__(self):
+        validate(
+            self,
+            quantile="[0, 1]",
+            looseness="(0, inf]",
+            margin="[0, inf)",
+            members="[2, inf)",
+            discount="[0, 1)",
+            model_updates="[0, inf)",
+            model_learning_rate="(0, inf)",
+        )
+        if self.elites > self.members:
+            raise ValueError(f"{self.elites} elites of {self.members} members: choose fewer.")
 
-# The model of the released hopper-medium run; its planner is another one.
+
+# The released hopper-medium run (aravindr93/mjrl, branch v2): four models that all play, their
+# width, here SAC's too, and the discount. Its planner is another one; all else is our default.
 PAPER = Config(members=4, elites=4, hidden=(512, 512), discount=0.999)
 
 # What a task changes in `make results`.
-TASKS = {"pendulum": {"discount": 0.95}, "maze": {"discount": 0.98}}
-TASKS |= {"hopper": {"updates": 20_000}, "halfcheetah": {"updates": 20_000}}
+TASKS = {
+    "pendulum": {"discount": 0.95},
+    "maze": {"discount": 0.98},
+    "hopper": {"updates": 20_000},
+    "halfcheetah": {"updates": 20_000},
+}
 
 
 def pairwise(ensemble, obs, action):
@@ -62,6 +80,8 @@ def pairwise(ensemble, obs, action):
 def split(dataset):
     """Two datasets: the log without every tenth episode, and those episodes."""
     number = np.arange(len(dataset.lengths()))
+    if len(number) < 2:
+        raise ValueError(f"{dataset.id} has no transition left; MOReL needs two episodes.")
     held_out = number % min(10, len(number)) == 0
     return dataset.select(~held_out), dataset.select(held_out)
 
@@ -69,13 +89,14 @@ def split(dataset):
 def train_detector(dataset, config, streams):
     """An ensemble as in MOPO, with `.unseen`: its disagreement on held-out rows, [S, n].
 
-    Raises DataError for discrete actions, or a log of a single episode.
+    Returns it and the table of its training. Raises DataError for discrete actions, or a log of
+    a single episode.
     """
     seen, held_out = split(dataset)
-    ensemble, _ = train_ensemble(seen, config, streams)
+    ensemble, table = train_ensemble(seen, config, streams)
     pair = (x.expand(len(streams), -1, -1) for x in (held_out.obs, held_out.action))
     ensemble.unseen = pairwise(ensemble, *pair)
-    return ensemble
+    return ensemble, table
 
 
 def threshold(ensemble, config):
@@ -100,57 +121,32 @@ def halted(rows, unknown, reward, config):
 
 
 def batches(dataset, nets, config, streams):
-    """Endless batches of logged and model rows; with each, the share halted [S]."""
-    ensemble, alpha = nets.ensemble, threshold(nets.ensemble, config)
-    unknown = lambda obs, action: pairwise(ensemble, obs, action) > alpha  # noqa: E731
-    ends = ending_rule(dataset, ensemble, config)
-    play = (
-        config.length,
-        streams,
-        ends,
-        None if config.variant == "none" else unknown,
-    )
-    starts = dataset.batches(max(1, config.rollout_rows // config.length), streams)
+    """Endless batches of logged and model rows; with each, a diagnostic [S]."""
+    alpha, reward = threshold(nets.ensemble, config), halting_reward(dataset, config)
+
+    def unknown(obs, action):
+        return pairwise(nets.ensemble, obs, action) > alpha
+
+    halt = None if config.variant == "none" else unknown
     real = round(config.real_share * config.batch_size)
-    logged, reward = dataset.batches(real, streams), halting_reward(dataset, config)
-    each = torch.arange(len(streams), device=streams.device)[:, None]
-    while True:
-        rows = rollout_model(ensemble, nets.policy, next(starts).obs, *play)
+    logged = dataset.batches(real, streams)
+    for rows in rollouts(dataset, nets, config, streams, halt=halt):
         stops = unknown(rows.obs, rows.action)
         rows = halted(rows, stops, reward, config)
-        for _ in range(200):
-            pick = streams.integers(stops.shape[1], config.batch_size - real)
-            drawn = Batch(*(column[each, pick] for column in rows))
-            yield joined([next(logged), drawn]), stops.float().mean(-1)
-
-
-def train_in(ensemble, dataset, config, streams, evaluate=None, evaluations=10):
-    """MOReL's policy in an ensemble of `train_detector`. Results as those of `train`."""
-    sac, normaliser = OffPolicy(hidden=config.hidden), Normaliser(dataset.obs)
-    nets = Nets(dataset.obs_dim, dataset.act_dim, streams, sac, normaliser)
-    nets.ensemble = ensemble
-    improve = make_update(nets, streams, config)
-    both = batches(dataset, nets, config, streams)
-
-    def update(number):
-        batch, unknown = next(both)
-        return improve(number, batch) | {"unknown": unknown}
-
-    now = (nets.policy.mode, len(streams), nets.value)
-    measure = (lambda: evaluate(*now)) if evaluate else None
-    work = (update, config.updates, streams.seeds)
-    log = fit(*work, measure, evaluations, name=config.variant)
-    return nets, log
+        for drawn in dealt(rows, config.batch_size - real, streams):
+            yield joined([next(logged), drawn]), {"unknown": stops.float().mean(-1)}
 
 
 def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=10):
     """MOReL from a log, S seeds side by side.
 
     evaluate: (act, S, value) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns networks (with `.ensemble`) and the log (a DataFrame, see `offrl_nb.fit`).
-    Raises DataError for discrete actions, or a log of a single episode.
+    Returns the networks (with `.ensemble`) and a table of the run (see `offrl_nb.loop.fit`).
+    Raises DataError for discrete actions, ValueError for a log of a single episode.
     """
     dataset.require("continuous", "the model")
     streams = Streams(seeds, dataset.obs.device)
-    ensemble = train_detector(dataset, config, streams)
-    return train_in(ensemble, dataset, config, streams, evaluate, evaluations)
+    ensemble, table = train_detector(dataset, config, streams)
+    return train_in(
+        ensemble, dataset, config, streams, evaluate, evaluations, after=table, mix=batches
+    )

@@ -10,10 +10,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from offrl_nb import Batch, Streams, adam, fit, minimise
-from offrl_nb.evaluate import playground
+from offrl_nb import Batch, Streams, adam, fit, minimise, validate
+from offrl_nb.envs import make_envs
+from offrl_nb.methods.bc import TanhGaussian
 from offrl_nb.methods.problem import critic_loss, interact, sac_policy_loss
-from offrl_nb.nets import Critic, TanhGaussian, frozen_copy, polyak
+from offrl_nb.nets import Critic, frozen_copy, polyak
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,7 @@ class Config:
 
     # the others undo what `WITHOUT` lists below
     variant: Literal[
-        "rlpd",
-        "no_log",
-        "one_buffer",
-        "no_norm",
-        "one_update",
-        "two_critics",
-        "sac",
+        "rlpd", "no_log", "one_buffer", "no_norm", "one_update", "two_critics", "sac"
     ] = "rlpd"
     offline_share: float = 0.5  # of every minibatch; 0: the log is not used
     critic_updates: int = 4  # G, for each step of the environment
@@ -48,9 +43,20 @@ class Config:
     batch_size: int = 64  # rows of a minibatch, for each seed
     online_steps: int = 3_000  # steps of the environment after the warm-up
 
+    def __post_init__(self):
+        validate(self, offline_share="[0, 1]", pretrain="[0, inf)", warm_up="[0, inf)")
+        if self.subset > self.ensemble:
+            raise ValueError(
+                f"subset is {self.subset}, of {self.ensemble} critics; draw at most all."
+            )
+        logged = round(self.offline_share * self.batch_size)
+        if 0 < self.offline_share < 1 and logged in (0, self.batch_size):
+            raise ValueError(
+                f"offline_share is {self.offline_share}, which is {logged} of {self.batch_size} "
+                "rows; give a larger batch_size, or a share of 0 or 1."
+            )
 
-# all undone but the updates: SAC, with G of them
-SAC = {"offline_share": 0.0, "layer_norm": False, "ensemble": 2, "smallest": True}
+
 WITHOUT = {
     "rlpd": {},
     "no_log": {"offline_share": 0.0},
@@ -58,28 +64,46 @@ WITHOUT = {
     "no_norm": {"layer_norm": False},
     "one_update": {"critic_updates": 1},
     "two_critics": {"ensemble": 2},
-    "sac": SAC,
+    # all undone but the updates: SAC, with G of them
+    "sac": {"offline_share": 0.0, "layer_norm": False, "ensemble": 2, "smallest": True},
 }
 
-# As published for locomotion (Ball et al. 2023, and their code).
-PAPER = Config(critic_updates=20, ensemble=10, hidden=(256, 256), batch_size=256)
-PAPER = replace(PAPER, learning_rate=3e-4, entropy_target=-0.5, warm_up=5_000)
-PAPER = replace(PAPER, online_steps=245_000)
+# As published for locomotion (Ball et al. 2023; the command and configs of their code):
+# 250,000 steps, of which the first 5,000 are random; entropy_target is -1/2 a dimension.
+PAPER = Config(
+    critic_updates=20,
+    ensemble=10,
+    entropy_target=-0.5,
+    warm_up=5_000,
+    online_steps=245_000,
+    hidden=(256, 256),
+    learning_rate=3e-4,
+    batch_size=256,
+)
 
 # What a task changes in `make results`.
-TASKS = {"pendulum": {"discount": 0.95}, "hopper": {"online_steps": 20_000}}
-TASKS |= {"maze": {"discount": 0.98, "entropy_coef": 0.05, "entropy_backup": False}}
-TASKS["maze"] |= {"target_rate": 0.01, "online_steps": 5_000}
+TASKS = {
+    "pendulum": {"discount": 0.95},
+    "hopper": {"online_steps": 20_000},
+    "maze": {
+        "discount": 0.98,
+        "entropy_coef": 0.05,
+        "entropy_backup": False,
+        "target_rate": 0.01,
+        "online_steps": 5_000,
+    },
+}
 
 
 class Nets(nn.Module):
     """Policy, K critics with slow copies, and the temperature, of S seeds."""
 
-    def __init__(self, obs_dim, act_dim, streams, config):
+    def __init__(self, dataset, config, streams):
         super().__init__()
-        sizes = (obs_dim, act_dim, streams, config.hidden)
-        self.policy = TanhGaussian(*sizes)
-        self.critic = Critic(*sizes, config.ensemble, layer_norm=config.layer_norm)
+        obs_dim, act_dim, hidden = dataset.obs_dim, dataset.act_dim, config.hidden
+        members, normed = config.ensemble, config.layer_norm
+        self.policy = TanhGaussian(obs_dim, act_dim, streams, hidden)
+        self.critic = Critic(obs_dim, act_dim, streams, hidden, members, layer_norm=normed)
         self.target_critic = frozen_copy(self.critic)
         start = math.log(config.entropy_coef)
         coef = torch.full((len(streams), 1), start, device=streams.device)
@@ -171,46 +195,45 @@ def make_update(nets, streams, config):
     return update
 
 
-def pretrain(dataset, update, config, streams):
-    """`config.pretrain` rounds of G updates on the log alone; returns their log."""
+def pretrain(dataset, improve, config, streams):
+    """`config.pretrain` rounds of G updates on the log alone; returns a table of them."""
     rounds = dataset.batches(config.critic_updates * config.batch_size, streams)
 
-    def step(number):
-        return update(deal(config.critic_updates, next(rounds)))
+    def update(number):
+        return improve(deal(config.critic_updates, next(rounds)))
 
-    return fit(step, config.pretrain, streams.seeds, name="log alone")
+    return fit(update, config.pretrain, streams, name="log alone")
 
 
 def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=10):
     """RLPD in the log's own environment, one for each of S seeds.
 
     evaluate: (act, S, value) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns networks and log; `step` counts from the end of the warm-up.
+    Returns the networks and a table of the run (see `offrl_nb.loop.fit`); its `step` counts
+    from the end of the warm-up.
     Raises DataError for discrete actions, and where there is no environment.
     """
     dataset.require("continuous", "RLPD")
     config = replace(config, **WITHOUT[config.variant])
-    streams, updates = Streams(seeds, dataset.obs.device), config.critic_updates
-    envs = playground(dataset, len(streams))
-    nets = Nets(dataset.obs_dim, dataset.act_dim, streams, config)
-    update = make_update(nets, streams, config)
-    if config.pretrain:
-        pretrain(dataset, update, config, streams)
-    total = config.warm_up + config.online_steps
+    streams = Streams(seeds, dataset.obs.device)
+    envs = make_envs(dataset.env, len(streams), dataset.action_space, learn=True)
+    nets = Nets(dataset, config, streams)
+    improve = make_update(nets, streams, config)
+    first = pretrain(dataset, improve, config, streams) if config.pretrain else None
     random_steps = 0 if config.pretrain else config.warm_up
-    plays = interact(envs, nets, streams, total, random_steps)
+    plays = interact(envs, nets, streams, config.warm_up + config.online_steps, random_steps)
     for _ in range(config.warm_up):
         next(plays)
 
-    def step(number):
+    def update(number):
         replay = next(plays)
         logged = logged_rows(config, len(dataset), replay.filled)
-        index = streams.integers(len(dataset), updates * logged)
-        own = replay.sample(updates * (config.batch_size - logged))
-        return update(deal(updates, dataset.rows(index), own))
+        index = streams.integers(len(dataset), config.critic_updates * logged)
+        own = replay.sample(config.critic_updates * (config.batch_size - logged))
+        return improve(deal(config.critic_updates, dataset.rows(index), own))
 
-    now = (nets.policy.mode, len(streams), nets.value)
-    measure = (lambda: evaluate(*now)) if evaluate else None
-    steps, name = config.online_steps, config.variant
-    log = fit(step, steps, streams.seeds, measure, evaluations, name=name)
-    return nets, log
+    name = config.variant
+    table = fit(
+        update, config.online_steps, streams, evaluate, evaluations, nets, name, after=first
+    )
+    return nets, table

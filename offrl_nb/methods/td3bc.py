@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from offrl_nb import Streams, adam, fit, minimise
+from offrl_nb import Streams, adam, fit, minimise, validate
 from offrl_nb.methods import bc
+from offrl_nb.methods.bc import Categorical
 from offrl_nb.methods.problem import critic_loss, td3_target
-from offrl_nb.nets import Categorical, Critic, DiscreteCritic, Normaliser
-from offrl_nb.nets import frozen_copy, polyak
+from offrl_nb.nets import Critic, DiscreteCritic, Normaliser, frozen_copy, polyak
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,31 @@ class Config:
     batch_size: int = 128  # transitions a seed and update
     updates: int = 6_000  # brac: as many for the clone, before
 
+    def __post_init__(self):
+        validate(
+            self,
+            q_weight="[0, inf)",
+            bc_weight="[0, inf)",
+            next_weight="[0, inf)",
+            kl_coef="[0, inf)",
+        )
+        if self.variant == "rebrac" and not self.hidden:
+            raise ValueError("hidden is (); ReBRAC's critics need at least one hidden layer.")
 
-# TD3+BC's published settings (Fujimoto & Gu 2021), for `results --size paper`.
+
+# TD3+BC's published settings (Fujimoto & Gu 2021 and their code, sfujim/TD3_BC): two layers
+# of 256, 3e-4, 256 rows, 1M updates. Those of ReBRAC and BRAC differ and are not here.
 PAPER = Config(hidden=(256, 256), learning_rate=3e-4, batch_size=256, updates=1_000_000)
 
 # What a task changes in `make results`: how soon values arrive.
-TASKS = {"pendulum": {"discount": 0.95, "target_rate": 0.01}}
-TASKS |= {"cartpole": {"target_rate": 0.02}, "windy": {"target_rate": 0.02}}
-TASKS |= {"frozenlake": {"target_rate": 0.02}, "hopper": {"updates": 20_000}}
-TASKS |= {"halfcheetah": {"updates": 20_000}}
+TASKS = {
+    "pendulum": {"discount": 0.95, "target_rate": 0.01},
+    "cartpole": {"target_rate": 0.02},
+    "windy": {"target_rate": 0.02},
+    "frozenlake": {"target_rate": 0.02},
+    "hopper": {"updates": 20_000},
+    "halfcheetah": {"updates": 20_000},
+}
 
 
 class Nets(nn.Module):
@@ -49,17 +65,19 @@ class Nets(nn.Module):
 
     def __init__(self, dataset, config, streams, clone=None):
         super().__init__()
-        squared = config.variant in ("td3bc", "rebrac")
+        squared, rebrac = config.variant in ("td3bc", "rebrac"), config.variant == "rebrac"
         head = "deterministic" if squared else "tanh_gaussian"
-        like_bc = bc.Config(head, hidden=config.hidden)
-        self.policy = bc.make_policy(dataset, like_bc, streams)
-        sizes = (dataset.obs_dim, dataset.n_actions or dataset.act_dim, streams)
-        shape = {"hidden": config.hidden, "normaliser": Normaliser(dataset.obs)}
-        if config.variant == "rebrac":
-            shape["hidden"] = (*config.hidden, config.hidden[-1])
-            shape["layer_norm"] = True
-        kind = DiscreteCritic if dataset.n_actions else Critic
-        self.critic = kind(*sizes, **shape)
+        self.policy = bc.make_policy(dataset, bc.Config(head, hidden=config.hidden), streams)
+        obs_dim, normaliser = dataset.obs_dim, Normaliser(dataset.obs)
+        hidden = (*config.hidden, config.hidden[-1]) if rebrac else config.hidden
+        if dataset.n_actions:
+            self.critic = DiscreteCritic(
+                obs_dim, dataset.n_actions, streams, hidden, 2, normaliser
+            )
+        else:
+            self.critic = Critic(
+                obs_dim, dataset.act_dim, streams, hidden, 2, normaliser, layer_norm=rebrac
+            )
         self.target_policy = frozen_copy(self.policy)
         self.target_critic, self.clone = frozen_copy(self.critic), clone
 
@@ -113,6 +131,15 @@ def rebrac_target(nets, batch, next_action, known, config, noise):
     return batch.reward + config.discount * future
 
 
+def make_target(nets, batch, next_action, known, config, noise):
+    """Target [S, B] of every variant; next_action, known: of the batch's rows."""
+    if config.variant == "td3bc":
+        return td3_target(nets, batch, config, noise[0])
+    if config.variant == "rebrac":
+        return rebrac_target(nets, batch, next_action, known, config, noise[0])
+    return brac_target(nets, batch, config, noise)
+
+
 def policy_loss(nets, batch, config, noise):
     """Policy loss [S] and diagnostics [S] of every variant."""
     weight = config.q_weight
@@ -137,17 +164,19 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
     """Learn from a log at a price for leaving it; S seeds.
 
     evaluate: (act, S, value) -> {name: [S]}, such as `evaluator(dataset)`.
-    Returns networks and log; raises DataError for rebrac on discrete actions.
+    Returns the networks and a table of the run (see `offrl_nb.loop.fit`).
+    Raises DataError for rebrac on discrete actions.
     """
     if config.variant == "rebrac":
         dataset.require("continuous", "ReBRAC")
     if config.variant == "td3bc" and dataset.n_actions:
         config = replace(config, variant="ac_bc")  # a softmax policy
-    clone, streams = None, Streams(seeds, dataset.obs.device)
+    streams, clone, cloning = Streams(seeds, dataset.obs.device), None, None
     if config.variant.startswith("brac"):
-        settings = {"hidden": config.hidden, "updates": config.updates}
-        like = bc.Config("tanh_gaussian", **settings)
-        clone = bc.train(dataset, like, streams.seeds)[0].requires_grad_(False)
+        like = bc.Config("tanh_gaussian", hidden=config.hidden, updates=config.updates)
+        cloned, cloning = bc.train(dataset, like, streams.seeds)
+        clone = cloned.policy.requires_grad_(False)
+        streams = streams.fork("policy")  # the clone has used what `streams` would draw
     nets = Nets(dataset, config, streams, clone)
     critic_adam = adam(nets.critic, config.learning_rate)
     policy_adam = adam(nets.policy, config.learning_rate)
@@ -156,15 +185,10 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
 
     def update(number):
         index = streams.integers(len(dataset), config.batch_size)  # [S, B]
-        batch, logged = dataset.rows(index), (next_action[index], known[index])
+        batch = dataset.rows(index)
         noise = streams.normal(2, config.samples, *batch.action.shape[1:])
         first, second = noise.movedim(0, 2)  # [n, S, B, act_dim] each
-        if config.variant == "td3bc":
-            target = td3_target(nets, batch, config, first[0])
-        elif config.variant == "rebrac":
-            target = rebrac_target(nets, batch, *logged, config, first[0])
-        else:
-            target = brac_target(nets, batch, config, first)
+        target = make_target(nets, batch, next_action[index], known[index], config, first)
         loss, diagnostics = critic_loss(nets, batch, target)
         minimise(loss, critic_adam)
         if (number - 1) % delay == 0:
@@ -175,7 +199,7 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
             said.update(news)
         return diagnostics | said
 
-    now = (nets.policy.mode, len(streams), nets.value)
-    measure = (lambda: evaluate(*now)) if evaluate else None
-    log = fit(update, config.updates, streams.seeds, measure, evaluations)
-    return nets, log
+    table = fit(
+        update, config.updates, streams, evaluate, evaluations, nets, config.variant, cloning
+    )
+    return nets, table
