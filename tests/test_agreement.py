@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from offrl_nb.data import Batch
-from offrl_nb.fit import Streams
+from offrl_nb import Batch, Streams
 from offrl_nb.methods import awac, bcq, cql, iql, problem, td3bc
-from offrl_nb.methods.bc import bc_loss
-from offrl_nb.nets import Categorical, Deterministic, Normaliser, TanhGaussian
+from offrl_nb.methods.bc import Categorical, Deterministic, TanhGaussian, bc_loss
+from offrl_nb.nets import Normaliser
 
 OBS, ACTION, CHOICES, HIDDEN = 3, 2, 4, (8, 8)
 STREAMS = Streams(2)
@@ -233,7 +232,9 @@ def test_discrete_cql(losses):
 def unnormalised(kind, config, n_actions=None):
     """Networks of bcq.ipynb without their normaliser: d3rlpy's have none unless asked."""
     sizes = {"obs_dim": OBS, "act_dim": ACTION, "n_actions": n_actions}
-    nets = kind(SimpleNamespace(obs=torch.zeros(1, OBS), **sizes), config, STREAMS).double()
+    nets = kind(
+        SimpleNamespace(obs=torch.zeros(1, OBS), allowed=None, **sizes), config, STREAMS
+    ).double()
     for part in nets.modules():
         if isinstance(part, Normaliser):
             part.mean.zero_()

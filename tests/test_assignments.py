@@ -56,6 +56,10 @@ def test_an_unsolved_notebook_runs_to_its_end_and_fails_strictly_in_its_checks_o
     assert all("not answered yet" in found[0].evalue for found in errors[last + 1 :])
     printed = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
     assert printed.count("✗") == len(chapter.exercises()) == len(checks)
+    hints = [
+        line for line in printed.splitlines() if "✗" in line and not line.endswith("answered yet")
+    ]
+    assert not hints, "a hint comes after a wrong answer, not before any"
     assert f"0 of {len(checks)} checks pass." in printed
 
 

@@ -1,12 +1,14 @@
 """Oracles for behaviour cloning: the answers that the derivations promise."""
 
+from dataclasses import replace
+
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-from offrl_nb import from_arrays, load
-from offrl_nb.fit import Streams
-from offrl_nb.methods.bc import Config, bc_loss, best_episodes, make_policy, train
+from offrl_nb import Streams, from_arrays, load
+from offrl_nb.methods.bc import Categorical, Config, bc_loss, best_episodes, make_policy, train
 
 
 def one_step_log(obs, action):
@@ -22,8 +24,8 @@ def test_categorical_head_recovers_action_frequencies():
     frequencies = np.array([[0.7, 0.2, 0.1], [0.05, 0.05, 0.9]])
     action = np.array([generator.choice(3, p=frequencies[s]) for s in state])
     data = one_step_log(np.eye(2)[state], action)
-    policy, _ = train(data, Config(batch_size=512, updates=1500, learning_rate=3e-3), range(2))
-    learned = policy.log_probs(torch.eye(2).expand(2, 2, 2)).exp().detach()
+    nets, _ = train(data, Config(batch_size=512, updates=1500, learning_rate=3e-3), range(2))
+    learned = nets.policy.log_probs(torch.eye(2).expand(2, 2, 2)).exp().detach()
     counts = np.array(
         [np.bincount(action[state == s], minlength=3) / (state == s).sum() for s in (0, 1)]
     )
@@ -35,21 +37,21 @@ def test_squared_error_and_gaussian_recover_the_conditional_mean(head):
     generator = np.random.default_rng(0)
     obs = generator.uniform(-1, 1, (4000, 1))
     action = 0.5 * obs + 0.1 * generator.standard_normal((4000, 1))
-    policy, _ = train(
+    nets, _ = train(
         one_step_log(obs, action), Config(head=head, updates=2000, learning_rate=3e-3), range(2)
     )
     grid = torch.linspace(-0.9, 0.9, 19).view(1, -1, 1).expand(2, -1, -1)
-    assert (policy.mode(grid) - 0.5 * grid).abs().max() < 0.05
+    assert (nets.policy.mode(grid) - 0.5 * grid).abs().max() < 0.05
     if head == "gaussian":
-        assert (policy.std().flatten() - 0.1).abs().max() < 0.01
+        assert (nets.policy.std().flatten() - 0.1).abs().max() < 0.01
 
 
 def test_tanh_gaussian_recovers_the_gaussian_before_the_tanh():
     generator = np.random.default_rng(0)
     u = 0.8 + 0.5 * generator.standard_normal((6000, 1))
     data = one_step_log(np.zeros((6000, 1)), np.tanh(u))
-    policy, _ = train(data, Config(head="tanh_gaussian", updates=1500, batch_size=512), range(2))
-    mean, std = policy.normal(torch.zeros(2, 1, 1))
+    nets, _ = train(data, Config(head="tanh_gaussian", updates=1500, batch_size=512), range(2))
+    mean, std = nets.policy.normal(torch.zeros(2, 1, 1))
     assert (mean - 0.8).abs().max() < 0.05 and (std - 0.5).abs().max() < 0.05
 
 
@@ -81,9 +83,48 @@ def test_best_episodes_keeps_whole_episodes_up_to_a_share_of_the_steps():
     kept = {0.05: [10], 0.1: [10], 0.11: [10, 30], 0.4: [10, 30], 0.41: [10, 30, 40], 1.0: lengths}
     for top, wanted in kept.items():
         assert best_episodes(data, top).lengths().tolist() == wanted, top
-    for top in (0, -1, 1.1):
-        with pytest.raises(ValueError, match="above 0 and at most 1"):
-            best_episodes(data, top)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        *(
+            ({"top": top}, r"top is .*; it must be a number in \(0, 1\]")
+            for top in (0.0, -1.0, 1.1)
+        ),
+        ({"head": "mixture"}, "one of deterministic, gaussian, tanh_gaussian"),
+        ({"hidden": (0,)}, "hidden"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Config(**wrong)
+
+
+def test_an_action_that_nobody_took_is_never_played_nor_believed_in():
+    obs, action = np.eye(3)[np.arange(60) % 3], np.array([0, 2] * 30)
+    data = replace(one_step_log(obs, action), action_space=gym.spaces.Discrete(4))
+    data = data.concatenate()  # which actions are allowed is counted anew
+    nets, _ = train(data, Config(updates=20), range(2))
+    anywhere = 100 * Streams(2).normal(500, 3)
+    noise = Streams(2).uniform(500, 4)
+    assert torch.equal(data.allowed, torch.tensor([True, False, True, False]))
+    for played in (nets.policy.mode(anywhere), nets.policy.sample(anywhere, noise)):
+        assert torch.isin(played, torch.tensor([0, 2])).all()
+    assert (nets.policy.log_probs(anywhere).exp()[..., [1, 3]] == 0).all()
+    everything = replace(data, allowed=torch.ones(4, dtype=torch.bool))
+    free, _ = train(everything, Config(updates=1), range(2))
+    assert (free.policy.log_probs(anywhere).exp()[..., [1, 3]] > 0).any()
+
+
+def test_a_log_with_all_actions_restricts_nothing():
+    masked, free = (
+        Categorical(3, 2, Streams(2), allowed=allowed)
+        for allowed in (torch.ones(2, dtype=torch.bool), None)
+    )
+    obs = Streams(2).normal(50, 3)
+    assert torch.equal(masked.logits(obs), free.logits(obs))
 
 
 def test_everything_kept_is_plain_cloning():
@@ -94,4 +135,4 @@ def test_everything_kept_is_plain_cloning():
         assert torch.equal(a, b)
     part, _ = train(data, Config(variant="percent", top=0.2, updates=1), range(2))
     wanted = best_episodes(data, 0.2).obs.mean(0)
-    assert torch.allclose(part.body.normaliser.mean, wanted)  # statistics of what is cloned
+    assert torch.allclose(part.policy.body.normaliser.mean, wanted)  # statistics of what is cloned

@@ -4,19 +4,32 @@ import numpy as np
 import pytest
 import torch
 
-from offrl_nb import check, claim, progress, size
+import offrl_nb
+from offrl_nb import check, claim, expect, progress, size
 
 
 def test_size_follows_the_environment_variable(monkeypatch):
     monkeypatch.delenv("OFFRL_SIZE", raising=False)
-    assert size(1, 2, 3) == 2
-    for name, value in {"fast": 1, "book": 2, "paper": 3}.items():
+    assert size(1, 2) == 2
+    for name, value in {"fast": 1, "book": 2}.items():
         monkeypatch.setenv("OFFRL_SIZE", name)
-        assert size(1, 2, 3) == value
-    assert size(1, 2) == 2  # paper falls back to book
-    monkeypatch.setenv("OFFRL_SIZE", "huge")
-    with pytest.raises(ValueError, match="set it to fast, book or paper"):
+        assert size(1, 2) == value
+    monkeypatch.setenv("OFFRL_SIZE", "paper")
+    with pytest.raises(ValueError, match="set it to fast or book"):
         size(1, 2)
+
+
+def test_a_notebook_is_told_of_another_version_and_uses_the_device_asked_for(monkeypatch, capsys):
+    expect(offrl_nb.__version__)
+    assert capsys.readouterr().out == ""
+    expect("0.0.1")
+    assert "written for offrl_nb 0.0.1; you have" in capsys.readouterr().out
+    monkeypatch.setenv("OFFRL_DEVICE", "meta")
+    try:
+        expect(offrl_nb.__version__)
+        assert torch.zeros(2).is_meta
+    finally:
+        torch.set_default_device(None)
 
 
 @pytest.mark.parametrize(
@@ -27,8 +40,9 @@ def test_a_false_claim_raises(false, monkeypatch, capsys):
     with pytest.raises(AssertionError, match="A beats B  \\[1 against 2\\]"):
         claim("A beats B", false, "1 against 2")
     monkeypatch.setenv("OFFRL_SIZE", "fast")
-    with pytest.raises(AssertionError):
-        claim("mathematics holds", false, kind="exact")
+    for kind in ("exact", "computed"):
+        with pytest.raises(AssertionError):
+            claim("mathematics holds", false, kind=kind)
     claim("A beats B", false)
     assert capsys.readouterr().out == "– not judged at this size: A beats B\n"
 
@@ -37,7 +51,7 @@ def test_a_true_claim_prints_its_numbers(monkeypatch, capsys):
     monkeypatch.setenv("OFFRL_SIZE", "book")
     claim("A beats B", np.array([True, True]), "2 against 1")
     assert capsys.readouterr().out == "✓ A beats B  [2 against 1]\n"
-    with pytest.raises(ValueError, match="'exact' or 'measured'"):
+    with pytest.raises(ValueError, match="exact, computed or measured"):
         claim("?", True, kind="sure")
 
 
@@ -63,7 +77,7 @@ def test_checks_print_and_raise_only_when_strict(monkeypatch, capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "✓ one"
     assert out[1].startswith("✗ two: look at the axis (Your code raised ZeroDivisionError")
-    assert out[2] == "✗ three: not answered yet. begin with E[a]"
+    assert out[2] == "✗ three: not answered yet"  # a hint comes after an answer
     assert out[3] == "1 of 3 checks pass."
     monkeypatch.setenv("OFFRL_STRICT", "1")
     check("one", lambda: True, "hint")

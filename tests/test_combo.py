@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from offrl_nb import Batch, Streams, from_arrays, load
-from offrl_nb.data import DataError
+from offrl_nb import Batch, DataError, Streams, from_arrays, load
 from offrl_nb.methods import combo, cql
 from offrl_nb.methods.combo import (
     Config,
@@ -18,9 +17,8 @@ from offrl_nb.methods.combo import (
     train,
     train_in,
 )
+from offrl_nb.methods.mopo import make_nets as made
 from offrl_nb.methods.mopo import train_ensemble
-from offrl_nb.methods.problem import Config as OffPolicy
-from offrl_nb.methods.problem import Nets
 
 
 def line(rows=600, seed=0):
@@ -40,9 +38,7 @@ def ensemble():
 
 
 def make_nets(ensemble, seeds=(0, 1)):
-    nets = Nets(1, 1, Streams(seeds), OffPolicy(hidden=(16,)))
-    nets.ensemble = ensemble
-    return nets
+    return made(ensemble, line(), SMALL, Streams(seeds))
 
 
 def rows(count, seed=0, seeds=2):
@@ -202,17 +198,45 @@ def test_a_stronger_push_lowers_the_models_rows_against_the_logs(ensemble):
     assert (apart[1] < apart[0]).all()
 
 
-def test_shares_that_leave_one_side_empty_are_refused():
-    for share in (0.0, 1.0):
-        with pytest.raises(ValueError, match="0 < real_share < 1"):
-            train(line(), Config(real_share=share, updates=1))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"real_share": 0.0},  # no row of the log
+        {"real_share": 1.0},
+        {"real_share": 0.001},
+        {"temperature": 0.0},
+        {"push_weight": -1.0},
+        {"samples": 0},
+        {"policy_learning_rate": 0.0},
+        {"members": 3, "elites": 4},
+    ],
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(reversed(settings))):
+        Config(**settings)
+
+
+def test_seconds_hold_the_models_training_and_its_stop_stops_the_run(monkeypatch):
+    config, models = dataclasses.replace(SMALL, updates=3, model_updates=30.0), []
+
+    def spy(*given):
+        models.append(train_ensemble(*given))
+        return models[-1]
+
+    monkeypatch.setattr(combo, "train_ensemble", spy)
+    _, table = train(line(), config, [0, 1])
+    assert table.attrs["seconds"] > models[0][1].attrs["seconds"]
+
+    def stopped(*given):
+        ensemble, table = train_ensemble(*given)
+        table.attrs["stopped"] = "stopped by hand"
+        return ensemble, table
+
+    monkeypatch.setattr(combo, "train_ensemble", stopped)
+    _, table = train(line(), config, [0, 1])
+    assert table.attrs["updates"] == 0 and table.attrs["stopped"] == "stopped by hand"
 
 
 def test_discrete_actions_are_refused_in_one_sentence():
-    with pytest.raises(DataError, match="discrete actions"):
+    with pytest.raises(DataError, match="continuous actions"):
         train(load("cartpole/mixed-v0"), Config(updates=1))
-
-
-def test_settings_of_tasks_are_fields():
-    fields = {field.name for field in dataclasses.fields(Config)}
-    assert all(set(changes) <= fields for changes in combo.TASKS.values())

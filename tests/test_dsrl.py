@@ -7,10 +7,9 @@ import pytest
 import torch
 from conftest import small_log
 
-from offrl_nb import Streams, load
-from offrl_nb.data import DataError
-from offrl_nb.evaluate import make_envs
-from offrl_nb.methods import problem
+from offrl_nb import DataError, Streams, load
+from offrl_nb.envs import make_envs
+from offrl_nb.methods import dsrl, problem
 from offrl_nb.methods.dsrl import (
     Config,
     Nets,
@@ -66,9 +65,9 @@ def test_the_same_noise_gives_the_same_action_and_it_is_the_flows():
     assert first.abs().max() <= 1
     assert not torch.equal(first, nets.decode(batch.obs, noise + 0.5))
     luck = luck_for(batch)
-    assert torch.equal(
-        nets.explore(batch.obs, luck), nets.decode(batch.obs, nets.choose(batch.obs, luck)[0])
-    )
+    steered = nets.decode(batch.obs, nets.choose(batch.obs, luck)[0])
+    assert torch.equal(nets.explore(batch.obs, luck), steered)
+    assert torch.equal(nets.policy.sample(batch.obs, luck), steered)
 
 
 # Losses by hand
@@ -78,7 +77,7 @@ def test_losses_by_hand():
     nets, batch, config = setting()
     luck = luck_for(batch)
     noise, log_prob = nets.choose(batch.next_obs, luck)
-    u, log_prob_u = nets.policy.sample_with_log_prob(batch.next_obs, luck)
+    u, log_prob_u = nets.noise_policy.sample_with_log_prob(batch.next_obs, luck)
     assert torch.allclose(noise, 1.5 * u) and torch.equal(log_prob, log_prob_u)
     action = nets.decode(batch.next_obs, noise)
     target = action_target(nets, batch, action, log_prob, config)
@@ -110,7 +109,7 @@ def test_who_learns_from_which_loss(distil):
 
     action = nets.decode(batch.obs, prior)
     assert reached(distil_loss(nets, batch.obs, prior, action)) == {"noise_critic"}
-    through = {"policy", "noise_critic" if distil else "critic"}
+    through = {"noise_policy", "noise_critic" if distil else "critic"}
     assert reached(steering_loss(nets, batch.obs, prior, config)[0]) == through
 
 
@@ -120,7 +119,7 @@ def test_an_update_moves_everything_but_the_flow(distil):
     before = {name: p.clone() for name, p in nets.named_parameters()}
     said = make_update(nets, Streams([0, 1]), config)(1, batch)
     moved = {n.split(".")[0] for n, p in nets.named_parameters() if not torch.equal(p, before[n])}
-    wanted = {"critic", "target_critic", "policy", "log_coef"} | (
+    wanted = {"critic", "target_critic", "noise_policy", "log_coef"} | (
         {"noise_critic"} if distil else set()
     )
     assert moved == wanted
@@ -154,14 +153,34 @@ def test_discrete_actions_are_refused():
         train(load("cartpole/mixed-v0"), Config(updates=2), seeds=[0])
 
 
+@pytest.mark.parametrize("wrong", [{"bound": 0.0}, {"entropy_coef": 0.0}, {"flow_share": 0}])
+def test_settings_that_cannot_work_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Config(**wrong)
+
+
 def test_a_given_flow_is_used_and_stays_as_it_is():
     data, config = small_log(), Config(updates=3, flow_hidden=(8,), hidden=(8,))
-    flow, log = clone(data, config, [0, 1])
-    assert log.step.max() == 6 and not any(p.requires_grad for p in flow.parameters())
+    flow, table = clone(data, config, [0, 1])
+    assert table.step.max() == 6 and not any(p.requires_grad for p in flow.parameters())
     weights = [p.clone() for p in flow.parameters()]
     nets, _ = train(data, config, [0, 1], flow=flow)
     assert nets.velocity is flow
     assert all(torch.equal(a, b) for a, b in zip(weights, flow.parameters(), strict=True))
+
+
+def test_a_flow_that_is_cloned_first_is_a_part_of_the_run(monkeypatch):
+    data, config = small_log(), Config(updates=3, flow_hidden=(8,), hidden=(8,))
+
+    def stopped(*given):
+        flow, table = clone(*given)
+        table.attrs |= {"seconds": 100.0, "stopped": "stopped by hand in update 5 of 6"}
+        return flow, table
+
+    monkeypatch.setattr(dsrl, "clone", stopped)
+    _, table = train(data, config, [0, 1])
+    assert table.attrs["seconds"] > 100 and table.attrs["stopped"].startswith("stopped by hand")
+    assert not len(table)
 
 
 def test_online_steps_and_updates_alternate_for_both_learners():
@@ -169,19 +188,44 @@ def test_online_steps_and_updates_alternate_for_both_learners():
     config = Config(updates=5, flow_hidden=(8,), hidden=(8,), flow_steps=2, batch_size=8)
     flow, _ = clone(fog, config, seeds)
     nets = Nets(fog, config, Streams(seeds), flow)
-    log, replay = train_online(make_envs(fog.env, 2), nets, config, seeds)
-    assert replay.filled == 205 and log.step.max() == 5
+    table, replay = train_online(make_envs(fog.env, 2, learn=True), nets, config, seeds)
+    assert replay.filled == 205 and table.step.max() == 5
     sac = problem.Config(updates=5, hidden=(8,), batch_size=8)
     learner = problem.Nets(3, 1, Streams(seeds), sac)
-    _, replay = train_online(make_envs(fog.env, 2), learner, sac, seeds, problem.make_update)
+    envs = make_envs(fog.env, 2, learn=True)
+    _, replay = train_online(envs, learner, sac, seeds, problem.make_update)
     assert replay.filled == 205
 
 
-def test_the_actor_has_a_stream_of_its_own():
+def test_evaluating_online_changes_no_step_and_draws_other_noise():
+    fog, seeds = load("fog/two-route-v0"), [0, 1]
+    config = Config(updates=4, flow_hidden=(8,), hidden=(8,), flow_steps=2, batch_size=8)
+    flow, _ = clone(fog, config, seeds)
+    drawn, replays = [], []
+
+    class Watched(Nets):
+        def explore(self, obs, noise):
+            drawn.append(noise[0].item())
+            return super().explore(obs, noise)
+
+    def look(act, count):
+        act(torch.tensor([0.0, 1.0, 0.0]).expand(count, 1, -1))
+        return {"return": np.zeros(count)}
+
+    for evaluate in (None, look):
+        drawn.clear()
+        nets = Watched(fog, config, Streams(seeds), flow)
+        envs = make_envs(fog.env, 2, learn=True)
+        replays += [train_online(envs, nets, config, seeds, evaluate=evaluate)[1].rows]
+    assert torch.equal(*replays)
+    assert len(drawn) == len(set(drawn)) == 204 + 4  # steps and evaluations
+
+
+def test_the_policy_draws_from_a_stream_of_its_own():
     nets, batch, _ = setting()
-    streams = Streams([0, 1])
-    act = actor(nets, batch.action.shape[-1], streams)
-    first = act(batch.obs)
-    assert not torch.equal(first, act(batch.obs))
-    again = actor(nets, batch.action.shape[-1], streams)
-    assert torch.equal(first, again(batch.obs))
+    first = nets.policy.mode(batch.obs)
+    assert not torch.equal(first, nets.policy.mode(batch.obs))
+    luck = Streams([0, 1]).fork("acting").normal(*batch.action.shape[1:])
+    assert torch.equal(first, nets.policy.sample(batch.obs, luck))
+    act = actor(nets, batch.action.shape[-1], Streams([0, 1]).fork("acting"))
+    assert torch.equal(first, act(batch.obs))

@@ -1,12 +1,14 @@
 """Sequences: returns-to-go, windows, both masks, the request's bookkeeping, relabelling, limits."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from offrl_nb import Streams, evaluator, from_arrays, load, rollout
-from offrl_nb.evaluate import make_envs
+from offrl_nb import Streams, from_arrays, load, rollout
+from offrl_nb.envs import make_envs
+from offrl_nb.methods import dt
 from offrl_nb.methods.dt import (
     DT,
     Config,
@@ -195,7 +197,7 @@ def test_the_players_bookkeeping():
     player.begin(2, 4)
     rewards = [1.0, -2.0, 0.5, 4.0]
     for t, reward in enumerate(rewards):
-        action = player(torch.full((2, 4, 3), float(t)))
+        action = player.mode(torch.full((2, 4, 3), float(t)))
         togo, obs, actions, time, real = player.net.seen
         n = min(t + 1, 3)
         left = [10.0 - sum(rewards[:i]) for i in range(t + 1)][-n:]
@@ -217,10 +219,10 @@ def test_at_the_rollout_it_predicts_what_it_was_trained_to():
     data, net, _ = setting()
     _, _, togo = timeline(data)
     rows = torch.arange(3, 9)  # the episode of six
-    player = Player(net, togo[3].item(), 4, data.action[0])
+    player = Player(net, togo[3].item(), 4, data.action[0], data.allowed)
     player.begin(2, 1)
     for i, row in enumerate(rows):
-        played = player(data.obs[row].expand(2, 1, -1))
+        played = player.mode(data.obs[row].expand(2, 1, -1))
         recent = rows[max(0, i - 3) : i + 1]
         window = [x[recent].expand(2, 1, *x[recent].shape) for x in (togo, data.obs, data.action)]
         time = torch.arange(6)[max(0, i - 3) : i + 1].expand(2, 1, -1)
@@ -238,8 +240,9 @@ def test_a_relabelled_window_takes_its_last_label_and_goes_back_by_the_rewards()
     log = (data.action, data.reward, rows, data.terminated, data.truncated, data.episode)
     numbered = from_arrays(rows, *log)
     for discount in (1.0, 0.9):
-        table = (*columns[:2], labels, discount)
-        wished, obs, _, _, real = windows(numbered, Config(context=4), Streams(3), *table)
+        wished, obs, _, _, real = windows(
+            numbered, Config(context=4), Streams(3), *columns[:2], labels, discount
+        )
         row = obs[..., 0].long()
         assert torch.allclose(wished[..., -1], labels.gather(1, row[..., -1]))
         left = (wished[..., :-1] - data.reward[row[..., :-1]]) / discount  # as a player counts
@@ -255,7 +258,7 @@ def test_relabelling_by_hand_and_without_hope(discount):
         *(torch.arange(11) == 8, (torch.arange(11) == 2) | (torch.arange(11) == 10)),
         data.episode,
     )
-    value = learn_v(data, Config(updates=2), Streams(2))
+    value, _ = learn_v(data, Config(updates=2), Streams(2))
     _, after, togo = timeline(data)
     hope = value(data.next_obs.expand(2, -1, -1)).squeeze(-1) * ~data.terminated
     wanted = data.reward + discount * hope
@@ -275,7 +278,7 @@ def test_relabelling_by_hand_and_without_hope(discount):
 def test_labels_and_requests_of_qdt_are_discounted():
     """The request is the best discounted return of the log, and grows back as it is played."""
     dataset = load("maze/stitch-v0")
-    player, _ = train(dataset, Config("qdt", discount=0.9, updates=1), [0, 1])
+    player = train(dataset, Config("qdt", discount=0.9, updates=1), [0, 1])[0].policy
     time, _, _ = timeline(dataset)
     paid = np.bincount(dataset.episode, (0.9**time * dataset.reward).numpy())
     assert np.isclose(player.request, paid.max(), atol=1e-5)
@@ -297,7 +300,7 @@ def test_values_approach_the_best_of_a_known_chain():
     values = {}
     for expectile in (0.5, 0.9):
         config = Config(expectile=expectile, discount=0.9, updates=500)
-        value = learn_v(data, config, Streams(2))
+        value, _ = learn_v(data, config, Streams(2))
         values[expectile] = value(torch.tensor([[0.0], [1.0]]).expand(2, -1, -1)).squeeze(-1)
     # the tau-expectile of a fair coin is tau; one step before, discounted
     for expectile, v in values.items():
@@ -308,33 +311,77 @@ def test_values_approach_the_best_of_a_known_chain():
 def test_with_the_return_silenced_it_is_cloning_with_context():
     """Without its return tokens' content the request changes nothing, and the actions are cloned."""
     data = load("pendulum/narrow-v0")
-    player, log = train(data, Config(updates=150), [0, 1])
+    nets, log = train(data, Config(updates=150), [0, 1])
     with torch.no_grad():
-        player.net.tokens[0].weight[:] = 0
+        nets.sequence.tokens[0].layers[0].weight[:] = 0
     config = Config(batch_size=64)
     togo, *rest = windows(data, config, Streams(2), *timeline(data))
-    out = player.net(togo, *rest)
-    assert torch.equal(out, player.net(togo * 0 - 7, *rest))
+    out = nets.sequence(togo, *rest)
+    assert torch.equal(out, nets.sequence(togo * 0 - 7, *rest))
     assert log.loss.iloc[-1] < 0.5 * log.loss.iloc[0]
 
 
-@pytest.mark.parametrize("variant", ["dt", "rvs", "qdt"])
-@pytest.mark.parametrize("dataset_id", ["maze/stitch-v0", "cartpole/mixed-v0"])
-def test_all_variants_train_evaluate_and_keep_seeds_apart(variant, dataset_id):
-    dataset, config = load(dataset_id), Config(variant, updates=5)
-    evaluate = evaluator(dataset, 1) if dataset_id.startswith("maze") else None
-    together, log = train(dataset, config, [3, 4], evaluate, evaluations=1)
-    alone, _ = train(dataset, config, [4])
-    assert np.isfinite(log.loss).all()
-    for (name, a), b in zip(together.named_parameters(), alone.parameters(), strict=True):
-        assert torch.allclose(a[1:], b, atol=1e-4), name
+def test_the_seconds_of_qdt_hold_its_values_and_a_stage_that_was_stopped_stops_the_run(monkeypatch):
+    dataset, config = load("maze/stitch-v0"), Config("qdt", updates=2)
+    monkeypatch.setattr(dt, "learn_v", lambda *given: told(learn_v(*given), seconds=1e6))
+    assert train(dataset, config, [0])[1].attrs["seconds"] > 1e6
+    monkeypatch.setattr(dt, "learn_v", lambda *given: told(learn_v(*given), stopped="by hand"))
+    _, table = train(dataset, config, [0])
+    assert table.attrs["stopped"] == "by hand" and table.attrs["updates"] == 0
+
+
+def told(stage, **about):
+    stage[1].attrs.update(about)
+    return stage
+
+
+@pytest.mark.parametrize("variant", ["dt", "rvs"])
+def test_an_action_that_the_log_does_not_hold_is_never_played(variant):
+    data = small_log(discrete=True)
+    data = from_arrays(**(data.arrays() | {"action_space": gym.spaces.Discrete(6)}))
+    policy = train(data, Config(variant, updates=2), [0, 1])[0].policy
+    last = policy.net.head if variant == "dt" else policy.net.body
+    policy.begin(2, 50)
+    with torch.no_grad():
+        last.layers[-1].bias[..., 4:] = 1e4  # the network would love to
+        for play in (policy.mode, lambda obs: policy.sample(obs, torch.rand(2, 50, 6))):
+            assert play(torch.randn(2, 50, 3)).max() < 4
+            policy.receive(torch.zeros(2, 50))
+
+
+@pytest.mark.parametrize("variant", ["dt", "rvs"])
+def test_samples_come_with_the_probabilities_of_the_softmax(variant):
+    data, n = small_log(discrete=True), 20_000
+    policy = train(data, Config(variant, updates=2), [0])[0].policy
+    obs = data.obs[:1].expand(1, n, -1)
+    policy.begin(1, n)
+    with torch.no_grad():
+        drawn = policy.sample(obs, Streams(1).uniform(n, 4))
+        togo, _, action, time = (x[:, :1, None] for x in policy.history[0])
+        chances = policy.net(togo, obs[:, :1, None], action, time, time == 0).softmax(-1)
+    share = torch.bincount(drawn.flatten(), minlength=4) / n
+    assert torch.allclose(share, chances.flatten(), atol=0.02)
+    assert torch.equal(policy.history[0][2], drawn)  # what was played is remembered
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("discount", x) for x in (0.0, 1.1)),
+        *(("expectile", x) for x in (0.4, 1.0)),
+        *(("context", 0), ("prompt", float("nan")), ("variant", "tt"), ("heads", 3)),
+    ],
+)
+def test_settings_outside_their_range_are_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        Config(**{field: value})
 
 
 def test_the_prompt_spans_the_logs_returns_and_can_be_changed_afterwards():
     dataset = load("maze/stitch-v0")
-    asked = [train(dataset, Config(prompt=p, updates=1), [0])[0].request for p in (0, 0.5, 1, 1.5)]
-    assert np.allclose(asked, [0, 0.5, 1, 1.5])
-    player, _ = train(dataset, Config(updates=1), [0])
-    player.request = 0.25
-    rollout(player, make_envs(dataset.env, 2), 1)
-    assert player.left.max() <= 0.25
+    for prompt in (0, 0.5, 1, 1.5):
+        policy = train(dataset, Config(prompt=prompt, updates=1), [0])[0].policy
+        assert np.isclose(policy.request, prompt)
+    policy.request = 0.25
+    rollout(policy.mode, make_envs(dataset.env, 2), 1)
+    assert policy.left.max() <= 0.25

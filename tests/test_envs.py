@@ -7,13 +7,13 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-from offrl_nb import Streams, load, rollout
+from offrl_nb import DataError, Streams, load, rollout
 from offrl_nb.data import SHIPPED, flat_obs
-from offrl_nb.envs import StitchMaze, exact_q, optimal_q, tabular
-from offrl_nb.evaluate import _Flat, _OneEpisode, make_envs
+from offrl_nb.envs import _AsLogged, _OneEpisode, exact_q, make_envs, optimal_q, tabular
 from offrl_nb.methods.bc import Config, train
 
 IDS = ["offrl/StitchMaze-v0", "offrl/Fog-v0", "offrl/WindyGrid-v0"]
+CELLS = gym.make_vec("offrl/StitchMaze-v0", num_envs=1).world.CELLS
 TABLES = {"frozenlake/mixed-v0": "FrozenLake8x8-v1", "windy/mixed-v0": "offrl/WindyGrid-v0"}
 
 
@@ -91,9 +91,8 @@ def test_actions_that_do_not_fit_are_refused(env_id):
 @pytest.mark.parametrize("env_id", IDS)
 def test_vectorised_rollouts_equal_those_one_after_the_other(env_id):
     ours = make_envs(env_id, 12)
-    one_by_one = gym.make_vec(
-        env_id, num_envs=12, vectorization_mode="sync", wrappers=[_Flat, _OneEpisode]
-    )
+    singles = gym.make_vec(env_id, 12, "sync", wrappers=[_OneEpisode])
+    one_by_one = _AsLogged(singles, singles.single_action_space)
 
     def act(obs):
         if isinstance(ours.single_action_space, gym.spaces.Discrete):
@@ -107,7 +106,7 @@ def test_vectorised_rollouts_equal_those_one_after_the_other(env_id):
 
 
 def test_the_maze_is_the_medium_map_and_its_pieces_lead_where_they_should():
-    assert (StitchMaze.CELLS != "#").sum() == 26
+    assert (CELLS != "#").sum() == 26
     envs = gym.make_vec("offrl/StitchMaze-v0", num_envs=50, starts=[(1, 5)])
     obs, _ = envs.reset(seed=0)
     assert (np.abs(obs - [1, 5]) <= 0.3).all()
@@ -144,6 +143,69 @@ def test_fog_pays_and_crashes_as_it_says():
     for y in (0.0, 0.15):  # the middle of the pillar, and near its edge
         assert fly(lambda signal, y=y: np.full(400, y))[1].all()
     assert fly(lambda signal: np.full(400, 1.2))[1].mean() > 0.9  # a jump is 1 at most
+
+
+def test_the_turned_fog_is_the_same_with_its_payoffs_turned():
+    envs, turned = (gym.make_vec("offrl/Fog-v0", num_envs=400, turned=x) for x in (False, True))
+    obs, again = (x.reset(seed=0)[0] for x in (envs, turned))
+    assert np.array_equal(obs, again)
+    for _ in range(12):
+        actions = some_actions(envs.action_space, 1)[0]
+        before, (obs, reward, *_), (again, other, *_) = (
+            obs,
+            envs.step(actions),
+            turned.step(actions),
+        )
+        assert np.array_equal(obs, again)
+        paid = (reward > 0) & (before[:, 2] != 0)
+        assert np.allclose(other[paid], 1.4 - reward[paid])
+        assert np.allclose(other[~paid], reward[~paid])
+
+
+# What the copies say
+
+
+class Named(gym.Env):
+    """Observations by name; actions in a box of two axes that is no cube."""
+
+    observation_space = gym.spaces.Dict(b=gym.spaces.Box(-1, 1, (2,)), a=gym.spaces.Discrete(3))
+    action_space = gym.spaces.Box(np.array([[0.0, 0.0]]), np.array([[2.0, 10.0]]), dtype=np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"a": 1, "b": np.zeros(2, np.float32)}, {}
+
+    def step(self, action):
+        assert action.shape == (1, 2)
+        return self.reset()[0], float(action.sum()), False, False, {}
+
+
+gym.register("Named-v0", Named, max_episode_steps=2, disable_env_checker=True)
+
+
+def test_copies_to_learn_in_speak_as_the_log_does():
+    envs = make_envs("Named-v0", 3, learn=True)
+    obs, _ = envs.reset(seed=[1, 2, 3])
+    assert obs.tolist() == [[0, 1, 0, 0, 0]] * 3 and obs.dtype == np.float32
+    assert envs.step(-np.ones((3, 2)))[1].tolist() == [0.0] * 3
+    _, reward, _, truncated, _ = envs.step(np.ones((3, 2)))
+    assert reward.tolist() == [12.0] * 3 and truncated.all()
+    envs.reset(options={"reset_mask": truncated})
+    assert not envs.step(np.ones((3, 2)))[3].any()
+
+
+def test_an_action_space_that_is_not_the_environments_is_refused():
+    box = gym.spaces.Box(-1.0, 1.0, (1,))
+    with pytest.raises(
+        DataError, match=r"takes actions in Box\(-2.0, 2.0.*log has them in Box\(-1.0"
+    ):
+        make_envs("Pendulum-v1", 1, box)
+    with pytest.raises(DataError, match="takes actions in Discrete"):
+        make_envs("CartPole-v1", 1, box)
+    with pytest.raises(DataError, match="takes actions in Discrete"):
+        make_envs("CartPole-v1", 1, gym.spaces.Discrete(3))
+    with pytest.raises(DataError, match="has no environment"):
+        make_envs(None, 1)
 
 
 # The tables
@@ -283,16 +345,16 @@ def test_the_maze_can_be_solved_only_by_joining_pieces():
     data = load("maze/stitch-v0")
     first = np.r_[0, data.lengths().cumsum()[:-1]]
     starts = torch.round(data.obs[first]).long().numpy()
-    from_start = StitchMaze.CELLS[tuple(starts.T)] == "S"
-    assert from_start.sum() == 460 and (StitchMaze.CELLS[tuple(starts[~from_start].T)] == "M").all()
+    from_start = CELLS[tuple(starts.T)] == "S"
+    assert from_start.sum() == 460 and (CELLS[tuple(starts[~from_start].T)] == "M").all()
     returns = data.returns()
     assert returns[from_start].max() == 0.5 and (returns[~from_start] == 1).all()
     assert (~from_start).mean() < 0.1  # the best 10 % hold snack episodes too
 
     played = rollout(plan_on_data(data), make_envs(data.env, 20), 1)
     assert (played.returns == 1).mean() >= 0.9
-    policy, _ = train(data, Config(updates=3000), seeds=range(2))
-    returns = rollout(policy.mode, make_envs(data.env, 80), 2).returns
+    nets, _ = train(data, Config(updates=3000), seeds=range(2))
+    returns = rollout(nets.policy.mode, make_envs(data.env, 80), 2).returns
     assert (returns == 1).mean() <= 0.05
 
 
@@ -323,7 +385,7 @@ def test_cloning_the_fog_data_with_one_mode_crashes():
     data = load("fog/two-route-v0")
     noise = torch.Generator().manual_seed(0)
     clones = {
-        head: train(data, Config(head=head, updates=2000), seeds=range(2))[0]
+        head: train(data, Config(head=head, updates=2000), seeds=range(2))[0].policy
         for head in ("deterministic", "gaussian")
     }
 

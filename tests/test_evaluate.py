@@ -2,20 +2,13 @@
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import offrl_nb
-from offrl_nb.evaluate import (
-    best,
-    difference,
-    evaluator,
-    interval,
-    last,
-    make_envs,
-    rollout,
-    summary,
-)
+from offrl_nb import best, compare, difference, evaluator, interval, last, rollout
+from offrl_nb.envs import make_envs
 
 
 class Countdown(gym.Env):
@@ -75,7 +68,7 @@ def test_a_policy_with_a_memory_hears_every_reward_and_begins_anew():
 def test_actions_are_scaled_to_the_environment_and_seeds_get_their_own():
     envs = make_envs("Countdown-v0", 2)
     rollout(lambda obs: torch.tensor([[[-1.0]], [[1.0]]]), envs, 2, first_start=0)
-    assert [env.unwrapped.last_action.item() for env in envs.envs] == [-3.0, 1.0]
+    assert [env.unwrapped.last_action.item() for env in envs.unwrapped.envs] == [-3.0, 1.0]
 
 
 def test_every_seed_meets_the_same_starts():
@@ -104,12 +97,12 @@ class Goal(gym.Env):
     """Gives the entries of its observation in another order than its space, and images in bytes."""
 
     observation_space = gym.spaces.Dict(
-        place=gym.spaces.Box(0, 255, (2, 2), np.uint8), goal=gym.spaces.Discrete(7)
+        place=gym.spaces.Box(0, 255, (4,), np.uint8), goal=gym.spaces.Discrete(7)
     )
     action_space = gym.spaces.Discrete(3, start=5)
 
     def reset(self, *, seed=None, options=None):
-        return {"place": np.full((2, 2), 9, np.uint8), "goal": 4}, {}
+        return {"place": np.full(4, 9, np.uint8), "goal": 4}, {}
 
     def step(self, action):
         assert self.action_space.contains(action)
@@ -122,19 +115,8 @@ gym.register("Goal-v0", Goal, max_episode_steps=3, disable_env_checker=True)
 def test_observations_stand_by_name_and_discrete_actions_start_where_they_start():
     envs = make_envs("Goal-v0", 2)
     played = rollout(lambda obs: torch.full(obs.shape[:2], 2), envs, 1, record=True)
-    assert played.obs[0, 0, 0].tolist() == [
-        0,
-        0,
-        0,
-        0,
-        1,
-        0,
-        0,
-        9,
-        9,
-        9,
-        9,
-    ]  # goal 4 of 7, then place
+    goal, place = [0, 0, 0, 0, 1, 0, 0], [9, 9, 9, 9]
+    assert played.obs[0, 0, 0].tolist() == goal + place  # by name
     assert played.returns.tolist() == [[21.0, 21.0]]
 
 
@@ -170,25 +152,67 @@ def test_intervals_cover_about_as_often_as_they_say():
     assert np.isnan(interval([2.0])).all()  # one seed says nothing about spread
 
 
-def test_last_best_and_summary():
-    def evaluate():
-        return {"return": next(returns)}
-
-    returns = iter(np.array([[1.0, 5.0], [3.0, 2.0]]))
-    log = offrl_nb.fit(lambda s: {"loss": torch.zeros(2)}, 10, [1, 0], evaluate, evaluations=2)
-    assert last(log).tolist() == [2.0, 3.0] and best(log).tolist() == [5.0, 3.0]  # by seed
-    table = summary({"run": log})
-    assert table.loc["run", "last"] == "2" and table.loc["run", "best"] == "4"
+def measured(*rows):
+    """The table of a run of two seeds, evaluated so often."""
+    returns = iter(np.array(rows))
+    said = {"loss": torch.zeros(2)}
+    return offrl_nb.fit(lambda s: said, 10, [1, 0], lambda: {"return": next(returns)}, len(rows))
 
 
-def test_a_diverged_seed_is_not_left_out():
-    returns = iter(np.array([[1.0, 5.0], [np.nan, 2.0]]))
-    log = offrl_nb.fit(
-        lambda s: {"loss": torch.zeros(2)},
-        10,
-        [0, 1],
-        lambda: {"return": next(returns)},
-        evaluations=2,
-    )
-    assert np.isnan(last(log)[0]) and last(log)[1] == 2.0
-    assert "nan" in summary({"run": log}).loc["run", "last"]
+def test_last_best_and_compare():
+    table = measured([1.0, 5.0], [3.0, 2.0])
+    assert last(table).tolist() == [2.0, 3.0] and best(table).tolist() == [5.0, 3.0]  # by seed
+    alone = compare({"run": table})
+    assert alone.loc["run", ["last", "best"]].tolist() == ["2.50", "4.00"]
+    assert alone.loc["run", "95 % over seeds"] == "2.00 to 3.00"
+    assert alone.loc["run", "last of each seed"] == "2.00  3.00"
+    stored = pd.DataFrame({"seed": [0, 1], "last": [1.0, 1.0], "best": [9.0, 9.0]})
+    both = compare({"run": table, "stored": stored}, "stored")
+    assert both.loc["run", ["last − stored", "best − stored"]].tolist() == [
+        "1.00 to 2.00",
+        "-6.00 to -4.00",
+    ]
+    assert both.loc["stored", "last − stored"] == "–"
+    with pytest.raises(ValueError, match="has no 'return', only step, seed, loss"):
+        last(offrl_nb.fit(lambda s: {"loss": torch.zeros(2)}, 10, [0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("returns", "shown"), [([0.5, 0.0], "0.250"), ([4.0, 3.5], "3.75"), ([500.0, 17.0], "258")]
+)
+def test_digits_fit_the_scale(returns, shown):
+    assert compare({"run": measured(returns)}).loc["run", "last"] == shown
+
+
+def test_a_diverged_seed_is_not_left_out_and_one_alone_is_nan_too():
+    table = measured([1.0, 5.0], [np.nan, 2.0])
+    assert last(table)[0] == 2.0 and np.isnan(last(table)[1])
+    assert "nan" in compare({"run": table}).loc["run", "last"]
+    all_of_them = pd.DataFrame({"step": [100, 200], "seed": [0, 0], "return": [-50.0, np.nan]})
+    assert np.isnan(last(all_of_them)).all()
+
+
+def test_a_run_that_was_stopped_says_so_in_the_table():
+    def update(step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return {}
+
+    table = offrl_nb.fit(update, 10, [0], lambda: {"return": np.ones(1)})
+    assert compare({"run": table}).index[0] == "run (stopped by hand in update 5 of 10)"
+
+
+def test_actions_that_are_not_finite_cost_their_own_seed_only():
+    envs = make_envs("offrl/StitchMaze-v0", 2 * 3)
+    actions = torch.zeros(2, 3, 2)
+    actions[0, 1, 0] = torch.nan
+    played = rollout(lambda obs: actions, envs, 2)
+    assert np.isnan(played.returns[0, 1]) and np.isfinite(played.returns[1]).all()
+
+
+def test_a_policy_with_a_memory_may_be_given_by_its_method():
+    class Player(Remembers):
+        mode = Remembers.__call__
+
+    envs, policy = make_envs("Countdown-v0", 2 * 7), Player()
+    assert (rollout(policy.mode, envs, 2, first_start=0).returns == policy.paid.numpy()).all()

@@ -9,12 +9,10 @@ import pytest
 import torch
 from conftest import small_log
 
-from offrl_nb import Streams, load
-from offrl_nb.data import DataError, Dataset
+from offrl_nb import DataError, Dataset, Streams, load
 from offrl_nb.methods import cql
 from offrl_nb.methods.cql import log_integral, proposals
 from offrl_nb.methods.finetune import (
-    TASKS,
     Config,
     Learner,
     Rows,
@@ -70,9 +68,9 @@ def test_a_time_out_is_continued_by_the_tail_and_an_end_by_nothing():
     data = small_log()  # rows 0-2 end the task, rows 3-5 only the recording
     config = replace(SMALL, variant="calql")
     rows = Rows(data, config, Streams(2))
-    assert rows.after[1] == pytest.approx(min(0, data.reward.min().item() / 0.1))
+    assert rows.tail == pytest.approx(min(0, data.reward.min().item() / 0.1))
     assert torch.isclose(rows.floor[2], data.reward[2])
-    assert torch.isclose(rows.floor[5], data.reward[5] + 0.9 * rows.after[1])
+    assert torch.isclose(rows.floor[5], data.reward[5] + 0.9 * rows.tail)
     assert torch.isfinite(rows.floor).all()
 
 
@@ -96,7 +94,7 @@ def test_the_floor_is_a_lower_bound_of_the_return_of_the_whole_episode():
 def test_positive_rewards_leave_no_tail():
     data = small_log()
     data = replace(data, reward=data.reward.abs() + 1)
-    assert Rows(data, SMALL, Streams(1)).after[1] == 0
+    assert Rows(data, SMALL, Streams(1)).tail == 0
 
 
 # The calibrated gap
@@ -110,7 +108,7 @@ def drawn(nets, data, seeds=2):
 
 
 def test_a_floor_of_minus_infinity_is_cqls_integral():
-    learner = Learner(small_log(), SMALL, range(2))
+    learner = Learner(small_log(), SMALL, Streams(2))
     batch, given = drawn(learner.nets, small_log())
     floor = torch.full((2, 6), -torch.inf)
     critic = learner.nets.critic
@@ -120,7 +118,7 @@ def test_a_floor_of_minus_infinity_is_cqls_integral():
 
 
 def test_a_floor_above_everything_leaves_no_slope():
-    learner = Learner(small_log(), SMALL, range(2))
+    learner = Learner(small_log(), SMALL, Streams(2))
     batch, given = drawn(learner.nets, small_log())
     top, lifted = calibrated_maximum(
         learner.nets.critic, batch.obs, *given, torch.full((2, 6), 1e4)
@@ -146,7 +144,7 @@ def test_the_floor_lifts_the_policys_actions_and_not_the_uniform_ones():
 @pytest.mark.parametrize("variant", ["cql", "calql"])
 def test_offline_updates_without_a_floor_are_those_of_cql(variant):
     data, config = narrow(), replace(SMALL, variant=variant, cql_weight=5.0)
-    learner = Learner(data, config, [3, 4])
+    learner = Learner(data, config, Streams([3, 4]))
     step = make_offline(data, learner, config)
     for number in range(1, 11):
         step(number)
@@ -159,7 +157,7 @@ def test_offline_updates_without_a_floor_are_those_of_cql(variant):
 
 def test_weight_zero_asks_no_proposal_and_is_a_plain_td_step():
     data = narrow()
-    learner = Learner(data, SMALL, [0, 1])
+    learner = Learner(data, SMALL, Streams(2))
     batch, floor = Rows(data, SMALL, learner.streams).logged(16)
     with mock.patch("offrl_nb.methods.finetune.proposals", side_effect=AssertionError):
         said = learner.improve_critic(batch, floor, 0.0)
@@ -228,7 +226,7 @@ def test_mixed_batches_hold_as_many_logged_rows_as_asked_for(count):
 @pytest.mark.parametrize("variant", ["wsrl", "sac", "cql", "calql"])
 def test_only_wsrl_never_touches_the_log_again(variant):
     data, config = narrow(), replace(SMALL, variant=variant)
-    step = make_online(data, Learner(data, config, [0, 1]), config)
+    step = make_online(data, Learner(data, config, Streams(2)), config)
     with mock.patch.object(Dataset, "rows", side_effect=RuntimeError("the log")):
         if variant != "wsrl":
             with pytest.raises(RuntimeError, match="the log"):
@@ -243,7 +241,7 @@ def test_only_wsrl_never_touches_the_log_again(variant):
 
 def test_nothing_is_learned_during_the_warm_up():
     data, config = narrow(), replace(SMALL, variant="wsrl")
-    learner = Learner(data, config, [0, 1])
+    learner = Learner(data, config, Streams(2))
     before = copy.deepcopy(learner.nets.state_dict())
     step = make_online(data, learner, config)
     for number in range(1, 4):
@@ -256,7 +254,7 @@ def test_nothing_is_learned_during_the_warm_up():
 @pytest.mark.parametrize(("updates", "wanted"), [(1, 6), (3, 18)])
 def test_critic_updates_come_after_each_step_and_the_policy_gets_one(updates, wanted):
     data, config = narrow(), replace(SMALL, variant="sac", critic_updates=updates)
-    learner = Learner(data, config, [0])
+    learner = Learner(data, config, Streams(1))
     step = make_online(data, learner, config)
     critic = mock.patch.object(learner, "improve_critic", wraps=learner.improve_critic)
     policy = mock.patch.object(learner, "improve_policy", wraps=learner.improve_policy)
@@ -270,7 +268,7 @@ def test_critic_updates_come_after_each_step_and_the_policy_gets_one(updates, wa
 
 def test_the_optimisers_of_a_copied_learner_move_the_copy_and_not_the_original():
     data = narrow()
-    learner = Learner(data, SMALL, [0, 1])
+    learner = Learner(data, SMALL, Streams(2))
     step = make_offline(data, learner, SMALL)
     step(1)
     twin = copy.deepcopy(learner)
@@ -305,6 +303,27 @@ def test_clear_sentences_where_there_is_nothing_to_go_online_with():
         train(small_log(), SMALL)
 
 
-def test_settings_of_tasks_are_settings():
-    for changes in TASKS.values():
-        replace(Config(), **changes)
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"log_share": -0.1}, r"log_share is -0.1; it must be a number in \[0, 1\]"),
+        ({"log_share": 0.01, "batch_size": 32}, "which is 0 of 32 rows"),
+        ({"log_share": 0.99, "batch_size": 32}, "which is 32 of 32 rows"),
+        ({"discount": 1.0}, "discount"),  # what follows a time-out would have no bound
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"cql_weight": -1.0}, "cql_weight"),
+        ({"warm_up": -1}, "warm_up"),
+        ({"samples": 0}, "samples"),
+        ({"variant": "iql"}, "one of calql, cql, sac, wsrl"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Config(**wrong)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_nothing_or_of_everything_is_a_share(share):
+    _, log = train(narrow(), replace(SMALL, log_share=share), [0])
+    assert np.isfinite(log.td_loss).all()

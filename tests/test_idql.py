@@ -1,6 +1,5 @@
 """IDQL: the schedule, the sampler against closed forms, the choice among proposals, and N = 1."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -8,8 +7,7 @@ import pytest
 import torch
 from conftest import small_log
 
-from offrl_nb import Streams, load
-from offrl_nb.data import DataError
+from offrl_nb import DataError, Streams, load
 from offrl_nb.methods import idql, iql
 from offrl_nb.methods.idql import (
     Config,
@@ -122,8 +120,8 @@ def test_implicit_weights_turn_the_mean_into_the_expectile():
 def test_resampling_follows_the_weights_and_argmax_the_values():
     q = torch.tensor([0.0, 2.0, 1.0, -1.0]).expand(1, 8_000, 4)
     v, uniform = torch.full((1, 8_000), 0.5), torch.arange(8_000).view(1, -1, 1) / 8_000
-    assert (choose(q, v, "idql", 0.7, uniform) == 1).all()
-    drawn = torch.bincount(choose(q, v, "resample", 0.7, uniform).flatten(), minlength=4) / 8_000
+    assert (choose(q, v, 0.7) == 1).all()
+    drawn = torch.bincount(choose(q, v, 0.7, uniform).flatten(), minlength=4) / 8_000
     assert torch.allclose(drawn, torch.tensor([0.15, 0.35, 0.35, 0.15]), atol=1e-3)
 
 
@@ -135,8 +133,8 @@ def test_one_proposal_is_the_clone():
     for variant in ("idql", "resample", "bc"):
         config = Config(variant, samples=1, steps=4, updates=10)
         nets, _ = train(FOG, config, [0, 1])
-        acted.append(nets.act(obs))
-        weights.append(torch.cat([p.flatten() for p in nets.policy.parameters()]))
+        acted.append(nets.policy.mode(obs))
+        weights.append(torch.cat([p.flatten() for p in nets.denoiser.parameters()]))
     assert torch.equal(acted[0], acted[1]) and torch.equal(acted[0], acted[2])
     assert torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
     assert acted[0].shape == (2, 40, 1) and acted[0].std() > 0
@@ -146,22 +144,47 @@ def test_more_proposals_never_lower_the_critics_opinion():
     nets, _ = train(FOG, Config(steps=4, updates=10), [0, 1])
     obs = FOG.obs[:200].expand(2, -1, -1)
     with torch.no_grad():
-        q = [nets.target_critic(obs, nets.act(obs, n)).amin(0).mean() for n in (1, 4, 32)]
+        acted = [nets.policy.mode(obs, n) for n in (1, 4, 32)]
+        q = [nets.target_critic(obs, action).amin(0).mean() for action in acted]
     assert q[0] < q[1] < q[2]
 
 
 def test_proposals_of_a_state_differ_and_belong_to_it():
     dataset = small_log(discrete=False)
     nets = Nets(dataset, Config(steps=3), Streams([0, 1]))
-    obs = torch.randn(2, 5, dataset.obs_dim)
-    proposals = nets.propose(obs, 7)
+    policy, obs = nets.policy, torch.randn(2, 5, dataset.obs_dim)
+    proposals = policy.propose(obs, policy.noise(obs, 7))
     assert proposals.shape == (2, 5, 7, dataset.act_dim)
     assert proposals.std(2).min() > 0
-    nets.policy.forward = lambda many, x, time: x * 0 + many[..., :1]  # the noise is the state
-    nets.streams.normal = lambda *shape: torch.zeros(2, *shape)
-    many = nets.propose(obs, 3)
+    nets.denoiser.forward = lambda many, x, time: x * 0 + many[..., :1]  # the noise is the state
+    many = policy.propose(obs, torch.zeros(2, 5, 3, 3, dataset.act_dim))
     assert torch.equal(many[:, :, 0], many[:, :, 2])
     assert torch.equal(many[:, :, 0].argsort(1), many[:, :, 1].argsort(1))
+
+
+def test_the_policy_plays_the_best_of_the_proposals_that_its_noise_makes():
+    dataset = small_log(discrete=False)
+    nets = Nets(dataset, Config(steps=3), Streams([0, 1]))
+    policy, obs = nets.policy, torch.randn(2, 5, dataset.obs_dim)
+    noise = policy.noise(obs, 4)
+    proposals, played = policy.propose(obs, noise), policy.sample(obs, noise)
+    for seed in (0, 1):
+        for row in range(5):
+            q = [
+                nets.target_critic(obs, proposals[:, :, k]).amin(0)[seed, row].item()
+                for k in range(4)
+            ]
+            assert torch.equal(played[seed, row], proposals[seed, row, np.argmax(q)])
+    lowest, highest = (torch.full((2, 5, 1), x) for x in (0.0, 1 - 1e-6))
+    assert torch.equal(policy.sample(obs, noise, lowest), proposals[:, :, 0])
+    assert torch.equal(policy.sample(obs, noise, highest), proposals[:, :, 3])
+
+
+def test_acting_draws_other_numbers_than_training():
+    dataset = small_log(discrete=False)
+    policy = Nets(dataset, Config(steps=3), Streams([0, 1])).policy
+    noise = policy.noise(dataset.obs.expand(2, -1, -1), 4)
+    assert torch.equal(noise, Streams([0, 1]).fork("acting").normal(6, 4, 3, 2))
 
 
 def test_evaluations_do_not_change_training():
@@ -175,11 +198,23 @@ def test_evaluations_do_not_change_training():
         assert torch.equal(a, b)
 
 
-def test_discrete_actions_and_an_expectile_outside_its_range_are_refused():
+def test_a_clone_is_not_asked_for_values():
+    def look(act, seeds, *value):
+        return {"return": np.full(seeds, len(value))}
+
+    asked = [
+        train(FOG, Config(v, steps=4, updates=2), [0, 1], look, 1)[1]["return"].iloc[-1]
+        for v in ("idql", "resample", "bc")
+    ]
+    assert asked == [1, 1, 0]
+
+
+def test_discrete_actions_and_settings_outside_their_range_are_refused():
     with pytest.raises(DataError, match="IDQL needs continuous"):
         train(load("cartpole/mixed-v0"), Config(updates=1), [0])
-    with pytest.raises(ValueError, match="expectile"):
-        train(FOG, Config(expectile=0.3, updates=1), [0])
+    for wrong in ({"expectile": 0.3}, {"expectile": 1.0}, {"samples": 0}, {"reward_scale": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Config(**wrong)
 
 
 def test_the_denoisers_learning_rate_ends_at_zero(monkeypatch):
@@ -194,6 +229,6 @@ def test_the_denoisers_learning_rate_ends_at_zero(monkeypatch):
         assert np.allclose(rate, 1e-3 * (1 + np.cos(np.pi * np.arange(1, 5) / 4)) / 2)
 
 
-def test_settings_of_tasks_are_fields():
-    fields = {field.name for field in dataclasses.fields(Config)}
-    assert all(set(changes) <= fields for changes in idql.TASKS.values())
+def test_a_task_changes_what_it_changes_for_iqls_critics():
+    for task, changes in idql.TASKS.items():
+        assert changes == {k: x for k, x in iql.TASKS[task].items() if k != "inv_temp"}

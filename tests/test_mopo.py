@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from offrl_nb import Batch, Streams, from_arrays, load
-from offrl_nb.data import DataError
+from offrl_nb import Batch, DataError, Streams, from_arrays, load
 from offrl_nb.methods import mopo
+from offrl_nb.methods.bc import TanhGaussian
 from offrl_nb.methods.mopo import (
     TERMINATION,
     Config,
@@ -26,7 +26,6 @@ from offrl_nb.methods.mopo import (
     train_ensemble,
     train_in,
 )
-from offrl_nb.nets import TanhGaussian
 
 
 def line(rows=600, seed=0):
@@ -92,10 +91,10 @@ def test_the_loss_by_hand():
 
 
 def test_training_lowers_the_loss_and_elites_are_the_best_of_their_seed(trained):
-    ensemble, log = trained
-    by_step = log.groupby("step").loss.mean()
+    ensemble, table = trained
+    by_step = table.groupby("step").loss.mean()
     assert by_step.iloc[-1] < by_step.iloc[0] - 1
-    held_out = torch.as_tensor(log.attrs["held_out"])  # [M, S]
+    held_out = torch.as_tensor(table.attrs["held_out"])  # [M, S]
     assert torch.equal(ensemble.elites, held_out.argsort(0).T[:, :2])
     assert not any(p.requires_grad for p in ensemble.parameters())
 
@@ -244,16 +243,53 @@ def test_each_variant_charges_what_it_says(trained):
     assert torch.equal(found.reward, batch.reward) and (u > 0).all()
 
 
+def test_raw_units_by_hand(trained):
+    ensemble, _ = trained
+    obs, action = rows()
+    mean, log_var = ensemble(obs, action)
+    unit = outcome(line()).std(0, correction=0) + 1e-3  # of the step, of the reward
+    batch = Batch(obs, action, obs[..., 0], obs, torch.zeros(2, 50))
+    _, u = penalised(ensemble, batch, Config("mopo", raw_units=True))
+    wanted = ((torch.exp(log_var / 2) * unit) ** 2).sum(-1).sqrt().amax(0)
+    assert torch.allclose(u, wanted)
+    _, u = penalised(ensemble, batch, Config("disagreement", raw_units=True))
+    apart = (mean - mean.mean(0))[..., 0].abs().amax(0)
+    assert torch.allclose(u, apart * unit[0])
+
+
 def test_rows_of_the_log_keep_their_reward_and_their_share(trained):
     ensemble, _ = trained
     log, config = line(), dataclasses.replace(SMALL, penalty_coef=1e6, real_share=0.25)
     streams = Streams([0, 1])
     nets = mopo.Nets(1, 1, streams, mopo.OffPolicy(hidden=(8,)))
     nets.ensemble = ensemble
-    batch, u = next(batches(log, nets, config, streams))
-    assert batch.reward.shape == (2, 128) and u.shape == (2,)
+    batch, said = next(batches(log, nets, config, streams))
+    assert batch.reward.shape == (2, 128) and said["penalty"].shape == (2,)
     assert (batch.reward[:, :32].abs() <= 1).all() and (batch.reward[:, 32:] < -1e3).all()
     assert torch.equal(batch.reward[:, :32], batch.obs[:, :32, 0])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_batch_may_come_from_one_side_alone(trained, share):
+    config = dataclasses.replace(SMALL, penalty_coef=1e6, real_share=share)
+    nets = mopo.make_nets(trained[0], line(), config, Streams([0, 1]))
+    batch, _ = next(batches(line(), nets, config, Streams([0, 1])))
+    assert batch.reward.shape == (2, 128) and ((batch.reward.abs() <= 1) == (share == 1)).all()
+
+
+def test_a_rollout_serves_200_batches(trained, monkeypatch):
+    played = []
+
+    def spy(*given):
+        played.append(given)
+        return rollout_model(*given)
+
+    monkeypatch.setattr(mopo, "rollout_model", spy)
+    nets = mopo.make_nets(trained[0], line(), SMALL, Streams([0, 1]))
+    drawn = batches(line(), nets, SMALL, Streams([0, 1]))
+    for _ in range(201):
+        next(drawn)
+    assert len(played) == 2
 
 
 # Training
@@ -279,10 +315,43 @@ def test_the_policy_leaves_the_model_alone(trained):
 
 
 def test_discrete_actions_are_refused_in_one_sentence():
-    with pytest.raises(DataError, match="discrete actions"):
+    with pytest.raises(DataError, match="continuous actions"):
         train(load("cartpole/mixed-v0"), Config(updates=1))
 
 
-def test_settings_of_tasks_are_fields():
-    fields = {field.name for field in dataclasses.fields(Config)}
-    assert all(set(changes) <= fields for changes in mopo.TASKS.values())
+def test_a_model_stopped_by_hand_stops_the_run_and_seconds_add_up(trained, monkeypatch):
+    ensemble, table = trained
+    config = dataclasses.replace(SMALL, updates=3)
+    _, alone = train_in(ensemble, line(), config, Streams([0, 1]))
+    _, both = train_in(ensemble, line(), config, Streams([0, 1]), after=table)
+    assert both.attrs["seconds"] > table.attrs["seconds"] > alone.attrs["seconds"]
+
+    calls = []
+
+    def stops(ensemble, batch):
+        calls.append(batch)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return model_loss(ensemble, batch)
+
+    monkeypatch.setattr(mopo, "model_loss", stops)
+    _, table = train(line(), config, [0, 1])
+    assert "by hand" in table.attrs["stopped"] and table.attrs["updates"] == 0 and not len(table)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"penalty_coef": -1.0},
+        {"real_share": 1.1},
+        {"real_share": -0.1},
+        {"model_updates": -0.5},
+        {"model_learning_rate": 0.0},
+        {"model_batch_size": 0},
+        {"length": 0},
+        {"members": 3, "elites": 4},
+    ],
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(reversed(settings))):
+        Config(**settings)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from offrl_nb import Batch, Streams, from_arrays, load
-from offrl_nb.data import DataError
+from offrl_nb import Batch, DataError, Streams, from_arrays, load
 from offrl_nb.methods import mopo, morel
 from offrl_nb.methods.morel import (
     Config,
@@ -38,7 +37,7 @@ SMALL = Config(members=3, elites=2, model_updates=1.0, updates=300, hidden=(32, 
 
 @pytest.fixture(scope="module")
 def ensemble():
-    return train_detector(line(), SMALL, Streams([0, 1]))
+    return train_detector(line(), SMALL, Streams([0, 1]))[0]
 
 
 def rows(seeds=2, count=50):
@@ -82,7 +81,7 @@ def test_the_split_keeps_episodes_whole_and_loses_no_row():
     assert not np.isin(held_out.obs, seen.obs).any()
     two = log.select([0, 1])
     assert [len(part.lengths()) for part in split(two)] == [1, 1]
-    with pytest.raises(DataError, match="no transition left"):
+    with pytest.raises(ValueError, match="no transition left"):
         split(log.select([0]))
 
 
@@ -94,7 +93,7 @@ def test_no_member_sees_the_held_out_episodes(monkeypatch):
         return mopo.train_ensemble(dataset, config, streams)
 
     monkeypatch.setattr(morel, "train_ensemble", spy)
-    found = train_detector(line(), dataclasses.replace(SMALL, updates=2), Streams([0, 1]))
+    found, _ = train_detector(line(), dataclasses.replace(SMALL, updates=2), Streams([0, 1]))
     assert torch.equal(given[0].obs, split(line())[0].obs)
     held_out = split(line())[1]
     pair = (x.expand(2, -1, -1) for x in (held_out.obs, held_out.action))
@@ -157,13 +156,12 @@ def test_rollouts_stop_at_unknown_pairs_and_logged_rows_are_left_alone(ensemble)
     log = line()
     config = dataclasses.replace(SMALL, quantile=0.5, real_share=0.25, length=3)
     streams = Streams([0, 1])
-    nets = morel.Nets(1, 1, streams, morel.OffPolicy(hidden=(8,)))
-    nets.ensemble = ensemble
-    batch, share = next(batches(log, nets, config, streams))
+    nets = mopo.make_nets(ensemble, log, config, streams)
+    batch, said = next(batches(log, nets, config, streams))
     real, model = (Batch(*(x[:, part] for x in batch)) for part in (slice(32), slice(32, None)))
     assert torch.equal(real.reward, real.obs[..., 0])
     stops = pairwise(ensemble, model.obs, model.action) > threshold(ensemble, config)
-    assert 0.2 < share.mean() < 0.8 and stops.any()
+    assert 0.2 < said["unknown"].mean() < 0.8 and stops.any()
     assert (model.reward[stops] == halting_reward(log, config)).all()
     assert (model.terminated[stops] == 1).all()
     assert (model.reward[~stops] > halting_reward(log, config)).all()
@@ -185,16 +183,51 @@ def test_an_infinite_threshold_is_no_halting():
 
 def test_the_policy_leaves_the_model_alone(ensemble):
     before = [p.clone() for p in ensemble.parameters()]
-    nets, log = train_in(ensemble, line(), dataclasses.replace(SMALL, updates=5), Streams([0, 1]))
+    config = dataclasses.replace(SMALL, updates=5)
+    nets, table = train_in(ensemble, line(), config, Streams([0, 1]), mix=batches)
     assert all(torch.equal(a, b) for a, b in zip(before, ensemble.parameters(), strict=True))
-    assert nets.ensemble is ensemble and np.isfinite(log[["unknown", "td_loss"]]).all(axis=None)
+    assert nets.ensemble is ensemble and np.isfinite(table[["unknown", "td_loss"]]).all(axis=None)
 
 
 def test_discrete_actions_are_refused_in_one_sentence():
-    with pytest.raises(DataError, match="discrete actions"):
+    with pytest.raises(DataError, match="continuous actions"):
         train(load("cartpole/mixed-v0"), Config(updates=1))
 
 
-def test_settings_of_tasks_are_fields():
-    names = {field.name for field in dataclasses.fields(Config)}
-    assert all(set(changes) <= names for changes in morel.TASKS.values())
+def test_seconds_hold_the_models_training_and_its_stop_stops_the_run(monkeypatch):
+    config, models = dataclasses.replace(SMALL, updates=3), []
+
+    def spy(*given):
+        models.append(mopo.train_ensemble(*given))
+        return models[-1]
+
+    monkeypatch.setattr(morel, "train_ensemble", spy)
+    _, table = train(line(), config, [0, 1])
+    assert table.attrs["seconds"] > models[0][1].attrs["seconds"]
+
+    def stopped(*given):
+        ensemble, table = mopo.train_ensemble(*given)
+        table.attrs["stopped"] = "stopped by hand"
+        return ensemble, table
+
+    monkeypatch.setattr(morel, "train_ensemble", stopped)
+    _, table = train(line(), config, [0, 1])
+    assert table.attrs["updates"] == 0 and table.attrs["stopped"] == "stopped by hand"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"discount": 1.0},  # H would be infinite
+        {"members": 1},  # nobody to disagree with
+        {"quantile": 1.5},
+        {"looseness": 0.0},
+        {"looseness": float("nan")},
+        {"margin": -0.1},
+        {"real_share": 2.0},
+        {"members": 3, "elites": 4},
+    ],
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(reversed(settings))):
+        Config(**settings)

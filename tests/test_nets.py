@@ -6,19 +6,8 @@ import pytest
 import torch
 
 from offrl_nb import Streams, adam, minimise
-from offrl_nb.nets import (
-    MLP,
-    Categorical,
-    Critic,
-    Deterministic,
-    Gaussian,
-    LayerNorm,
-    Linear,
-    Normaliser,
-    TanhGaussian,
-    frozen_copy,
-    polyak,
-)
+from offrl_nb.methods.bc import Categorical, Deterministic, Gaussian, TanhGaussian
+from offrl_nb.nets import MLP, Critic, Normaliser, _LayerNorm, _Linear, frozen_copy, polyak
 
 
 @pytest.fixture(autouse=True)
@@ -71,18 +60,18 @@ def test_nan_in_one_seed_reaches_no_other(kind):
 
 
 def test_linear_is_torch_linear():
-    layer = Linear(3, 4, Streams([0, 1]))
+    layer = _Linear(3, 4, Streams([0, 1]))
     x = torch.randn(2, 5, 3)
     for seed in range(2):
         expected = torch.nn.functional.linear(x[seed], layer.weight[seed].T, layer.bias[seed, 0])
         assert torch.allclose(layer(x)[seed], expected)
-    wide = Linear(100, 50, Streams(3)).weight
+    wide = _Linear(100, 50, Streams(3)).weight
     assert wide.abs().max() <= 0.1 and abs(wide.std() - 0.1 / 3**0.5) < 0.002
 
 
 def test_layer_norm_is_torch_layer_norm_for_every_seed():
     x = torch.randn(2, 5, 6)
-    assert torch.allclose(LayerNorm(6, Streams(2))(x), torch.nn.functional.layer_norm(x, (6,)))
+    assert torch.allclose(_LayerNorm(6, Streams(2))(x), torch.nn.functional.layer_norm(x, (6,)))
 
 
 def test_members_and_shapes_of_a_critic():
@@ -131,6 +120,19 @@ def test_categorical_sampling_follows_its_probabilities():
     assert torch.allclose(
         policy.log_prob(obs, torch.ones(1, 40_000).long()), policy.log_probs(obs)[..., 1]
     )
+
+
+def test_an_action_that_is_not_allowed_is_never_played_and_its_loss_stays_finite():
+    allowed = torch.tensor([True, False, True])
+    policy = Categorical(3, 3, Streams(1), (8,), allowed=allowed)
+    with torch.no_grad():
+        policy.body.layers[-1].bias[..., 1] = 50.0  # it would be played everywhere
+    obs = torch.randn(1, 500, 3)
+    assert (policy.mode(obs) != 1).all()
+    assert (policy.sample(obs, torch.rand(1, 500, 3)) != 1).all()
+    log_probs = policy.log_probs(obs)
+    assert torch.allclose(log_probs.exp().sum(-1), torch.ones(1, 500))
+    assert ((log_probs.exp() * log_probs).sum(-1)).isfinite().all()
 
 
 def test_normaliser_and_polyak():

@@ -2,14 +2,12 @@
 
 import dataclasses
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode
 
-from offrl_nb import DataError, Streams, evaluator, load
-from offrl_nb.data import Batch
+from offrl_nb import Batch, DataError, Streams, evaluator, load
+from offrl_nb.envs import make_envs
 from offrl_nb.methods.problem import (
     Config,
     Nets,
@@ -96,7 +94,7 @@ def test_without_a_slow_copy_the_target_is_the_critic():
 
 
 def test_discrete_actions_are_refused():
-    with pytest.raises(DataError, match="needs continuous ones"):
+    with pytest.raises(DataError, match="needs continuous actions"):
         train(load("cartpole/mixed-v0"), Config(updates=1), [0])
 
 
@@ -119,12 +117,7 @@ def test_the_replay_gives_every_seed_its_own_rows():
 def hopper_rows(seeds, count, steps):
     """obs, action, reward, next_obs, ends of a few steps of interaction, each [S, count, steps, ...]."""
     streams, config = Streams(seeds), Config()
-    envs = gym.make_vec(
-        "Hopper-v5",
-        len(seeds) * count,
-        "sync",
-        vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
-    )
+    envs = make_envs("Hopper-v5", len(seeds) * count, learn=True)
     nets = Nets(11, 3, streams, config)
     plays = interact(envs, nets, streams, steps * count, random_steps=20 * count)
     for _ in range(steps):
@@ -157,3 +150,34 @@ def test_online_the_same_learner_learns():
     assert (log[log.step == 200].q_data < -0.5).all()  # rewards are negative; values started at 0
     going_on, _ = train_online("Pendulum-v1", Config(updates=5), [0, 1], nets=nets)
     assert going_on is nets
+
+
+def test_going_on_draws_no_number_a_second_time(monkeypatch):
+    """`train` began with the streams of the same seeds; what is played online must not repeat them."""
+    played = []
+
+    def looked_at(self, obs, noise):
+        played.append(noise)
+        return explore(self, obs, noise)
+
+    explore = Nets.explore
+    monkeypatch.setattr(Nets, "explore", looked_at)
+    nets, _ = train(load("pendulum/narrow-v0"), Config(updates=1), [0, 1])
+    train_online("Pendulum-v1", Config(updates=1), [0, 1], nets=nets)
+    first = Streams([0, 1]).normal(1, 1)
+    assert played and not torch.isclose(played[0], first).any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"ensemble": 1}, "ensemble"),
+        ({"diversity_weight": -1.0}, "diversity_weight"),
+        ({"discount": 1.5}, "discount"),
+        ({"target_rate": 0.0}, "target_rate"),
+        ({"variant": "ddpg"}, "one of sac, td3"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Config(**wrong)

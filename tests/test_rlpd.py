@@ -2,14 +2,15 @@
 
 import dataclasses
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from conftest import small_log
 
-from offrl_nb import Batch, Streams, load
-from offrl_nb.data import DataError
-from offrl_nb.methods import problem, rlpd
+from offrl_nb import Batch, DataError, Streams, evaluator, from_arrays, load
+from offrl_nb.envs import make_envs
+from offrl_nb.methods import finetune, problem, rlpd
 from offrl_nb.methods.rlpd import (
     WITHOUT,
     Config,
@@ -31,8 +32,8 @@ def setting(**changes):
     """Untrained networks of two seeds, a batch, and the settings."""
     data = small_log()
     config = Config(discount=0.9, hidden=(16, 16), **changes)
-    nets = Nets(3, 2, Streams([0, 1]), config)
-    nets.target_critic.load_state_dict(Nets(3, 2, Streams([5, 6]), config).critic.state_dict())
+    nets = Nets(data, config, Streams([0, 1]))
+    nets.target_critic.load_state_dict(Nets(data, config, Streams([5, 6])).critic.state_dict())
     nets.log_coef.data.fill_(-1.0)
     batch = data.rows(torch.arange(6).expand(2, -1))._replace(terminated=ENDS.expand(2, -1))
     return nets, batch, config
@@ -211,6 +212,16 @@ def test_pretraining_uses_the_log_alone_and_then_plays():
     assert log.attrs["updates"] == 2 and log.step.max() == 2
 
 
+def test_a_stop_while_learning_from_the_log_alone_stops_the_run(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rlpd, "deal", interrupted)
+    config = Config(pretrain=3, warm_up=4, online_steps=2, hidden=(16, 16))
+    _, log = train(load("pendulum/narrow-v0"), config, [0, 1])
+    assert log.attrs["updates"] == 0 and "by hand in update 1 of 3" in log.attrs["stopped"]
+
+
 @pytest.mark.parametrize("variant", WITHOUT)
 def test_each_variant_leaves_one_thing_out(variant):
     narrow = load("pendulum/narrow-v0")
@@ -259,3 +270,74 @@ def test_data_that_cannot_be_used():
         train(load("cartpole/mixed-v0"))
     with pytest.raises(DataError, match="no environment"):
         train(dataclasses.replace(load("pendulum/narrow-v0"), env=None))
+
+
+def dict_pendulum():
+    """A pendulum whose observations are a Dict of position and speed."""
+    space = {"speed": gym.spaces.Box(-8, 8, (1,)), "at": gym.spaces.Box(-1, 1, (2,))}
+    return gym.wrappers.TransformObservation(
+        gym.make("Pendulum-v1").unwrapped,
+        lambda obs: {"at": obs[:2], "speed": obs[2:]},
+        gym.spaces.Dict(space),
+    )
+
+
+gym.register("tests/DictPendulum-v0", entry_point=dict_pendulum, max_episode_steps=10)
+
+
+def dict_log():
+    """An episode of nine random steps of it."""
+    env = gym.make("tests/DictPendulum-v0")
+    obs, columns = env.reset(seed=10_000)[0], []
+    for step in range(9):
+        action = env.action_space.sample()
+        following, reward, *_ = env.step(action)
+        columns.append((obs, action, reward, following, False, step == 8, 0))
+        obs = following
+    obs, action, reward, following, *rest = zip(*columns, strict=True)
+    seen, then = ({k: np.stack([x[k] for x in rows]) for k in obs[0]} for rows in (obs, following))
+    spaces = env.action_space, env.observation_space
+    return from_arrays(seen, action, reward, then, *rest, *spaces, env="tests/DictPendulum-v0")
+
+
+@pytest.mark.parametrize("module", [rlpd, finetune], ids=["rlpd", "finetune"])
+def test_a_log_with_dict_observations_can_go_online(module):
+    data = dict_log()
+    obs, _ = make_envs(data.env, 1, data.action_space, learn=True).reset(seed=[10_000])
+    assert np.allclose(obs[0], data.obs[0])  # the same numbers in the same order
+    config = dataclasses.replace(module.Config(), batch_size=8, online_steps=15, warm_up=5)
+    if hasattr(config, "updates"):
+        config = dataclasses.replace(config, updates=5)
+    nets, log = module.train(data, config, [0, 1], evaluator(data, 1), 1)
+    assert np.isfinite(log["return"].dropna()).all() and len(log["return"].dropna()) == 2
+    assert all(p.isfinite().all() for p in nets.parameters())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"offline_share": 1.5}, r"offline_share is 1.5; it must be a number in \[0, 1\]"),
+        ({"offline_share": 0.01, "batch_size": 32}, "which is 0 of 32 rows"),
+        ({"offline_share": 0.99, "batch_size": 32}, "which is 32 of 32 rows"),
+        ({"subset": 5}, "subset is 5, of 4 critics"),
+        ({"warm_up": -1}, "warm_up"),
+        ({"pretrain": -1}, "pretrain"),
+        ({"entropy_coef": 0.0}, "entropy_coef"),
+        ({"critic_updates": 0}, "critic_updates"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Config(**wrong)
+
+
+def test_a_subset_of_more_critics_than_a_variant_has_is_refused():
+    with pytest.raises(ValueError, match="subset is 3, of 2 critics"):
+        train(load("pendulum/narrow-v0"), Config("two_critics", subset=3))
+
+
+def test_a_share_of_nothing_or_of_everything_is_a_share():
+    for share in (0.0, 1.0):
+        config = Config(offline_share=share, warm_up=5, online_steps=2, hidden=(16, 16))
+        nets, _ = train(load("pendulum/narrow-v0"), config, [0])
+        assert all(p.isfinite().all() for p in nets.parameters())

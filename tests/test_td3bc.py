@@ -1,15 +1,17 @@
 """Explicit constraints: targets and losses by hand, the limits, the next logged action, discrete actions."""
 
 import dataclasses
+import math
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import small_log
+from conftest import arrays, small_log
 
-from offrl_nb import DataError, Streams, load
+from offrl_nb import DataError, Streams, from_arrays, load
 from offrl_nb.data import Batch
-from offrl_nb.methods import bc
+from offrl_nb.methods import bc, td3bc
 from offrl_nb.methods.problem import td3_target
 from offrl_nb.methods.td3bc import (
     Config,
@@ -197,7 +199,7 @@ def test_discrete_td3bc_is_ac_bc_and_rebrac_refuses():
     nets = [train(dataset, Config(v, updates=10), [0])[0] for v in ("td3bc", "ac_bc")]
     pairs = zip(nets[0].parameters(), nets[1].parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    with pytest.raises(DataError, match="needs continuous ones"):
+    with pytest.raises(DataError, match="ReBRAC needs continuous actions"):
         train(dataset, Config("rebrac", updates=1), [0])
 
 
@@ -207,8 +209,50 @@ def test_the_clone_is_trained_first_and_then_left_alone():
     nets, _ = train(dataset, config, [0, 1])
     like = bc.Config("tanh_gaussian", updates=10)
     clone, _ = bc.train(dataset, like, [0, 1])
-    pairs = zip(nets.clone.parameters(), clone.parameters(), strict=True)
+    pairs = zip(nets.clone.parameters(), clone.policy.parameters(), strict=True)
     assert all(torch.equal(a, b) and not a.requires_grad for a, b in pairs)
+
+
+def test_bracs_policy_and_clone_begin_with_different_weights(monkeypatch):
+    """They were the same to the bit once: both come from the same seeds."""
+    monkeypatch.setattr(bc, "fit", lambda *_: None)
+    monkeypatch.setattr(td3bc, "fit", lambda *_: None)
+    nets, _ = train(load("pendulum/narrow-v0"), Config("brac_v"), [0, 1])
+    policy, clone = (net.body.layers[0].weight for net in (nets.policy, nets.clone))
+    assert (policy == clone).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("variant", ["td3bc", "ac_bc", "brac_v", "brac_p"])
+def test_an_action_that_no_row_contains_is_never_played(variant):
+    """Negative rewards: the untouched guess for such an action would be the best value of all."""
+    columns = arrays(200, 10, discrete=True)
+    columns["action"] = np.where(columns["action"] == 1, 3, columns["action"])
+    columns["reward"] = columns["reward"] - 5
+    log = from_arrays(**columns, action_space=gymnasium.spaces.Discrete(4))
+    config = Config(variant, discount=0.5, kl_coef=0.1, updates=300)
+    nets, table = train(log, config, [0, 1])
+    obs = log.obs.expand(2, -1, -1)
+    assert (nets.critic(obs).amin(0).argmax(-1) == 1).float().mean() > 0.9  # the test can tell
+    assert not (nets.policy.mode(obs) == 1).any()
+    assert not (nets.policy.sample(obs, Streams(2).uniform(200, 4)) == 1).any()
+    # nor does it count in a target
+    noise = torch.zeros(config.samples, 2, 200)
+    value, kl = outlook(nets, nets.critic, obs, noise)
+    pi, q = nets.policy.log_probs(obs).exp(), nets.critic(obs).amin(0)
+    assert (pi[..., 1] == 0).all() and torch.isfinite(kl).all()
+    assert torch.allclose(value, (pi * q)[..., [0, 2, 3]].sum(-1), atol=1e-5)
+    assert np.isfinite(table.select_dtypes("number")).all(None)
+    if variant == "ac_bc":  # as it was before
+        everything = dataclasses.replace(log, allowed=torch.ones(4, dtype=torch.bool))
+        free, _ = train(everything, dataclasses.replace(config, q_weight=25.0), [0, 1])
+        assert (free.policy.mode(obs) == 1).any()
+
+
+@pytest.mark.parametrize("name", ["q_weight", "bc_weight", "next_weight", "kl_coef"])
+def test_negative_prices_are_refused(name):
+    for value in (-1.0, math.inf):
+        with pytest.raises(ValueError, match=name):
+            Config(**{name: value})
 
 
 def test_a_high_price_keeps_brac_at_its_clone():

@@ -1,8 +1,9 @@
 """The built website in a real browser: every page opens without an error, reads well on a phone, on paper and
 with a screen reader (as far as axe-core can tell), and leads to its notebooks.
 
-Needs `_build/html` (make book) and Chromium or Chrome. Without a browser the tests are skipped, and fail
-where CI is set, so that they cannot vanish unnoticed.
+Each page is opened once at each size; the tests read what that visit has seen. Needs `_build/html` (make
+book) and Chromium or Chrome. Without a browser the tests are skipped, and fail where CI is set, so that they
+cannot vanish unnoticed.
 """
 
 import functools
@@ -15,7 +16,9 @@ import shutil
 import threading
 import urllib.request
 import zipfile
+from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -33,7 +36,9 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+PAPER = {"width": 718, "height": 1000}  # A4 within its margins
+COLUMNS = 96  # of code, that a desktop shows without scrolling (chapters/ruff.toml)
 
 
 def toc_pages() -> list[str]:
@@ -44,6 +49,13 @@ def toc_pages() -> list[str]:
 PAGES = toc_pages()
 NOTEBOOKS = [page for page in PAGES if (ROOT / f"{page}.ipynb").exists()]
 AXE = ROOT / "tests" / "vendor" / "axe.min.js"
+
+
+def each(pages):
+    """A test for each page; all tests of a page run in one process, which opens it once."""
+    return pytest.mark.parametrize(
+        "page", [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages]
+    )
 
 
 def source(page: str) -> str:
@@ -130,8 +142,8 @@ class Visit:
         self.page.wait_for_function("() => !document.querySelector('mjx-lazy')")
         return self
 
-    def look(self, script):
-        return self.page.evaluate(script)
+    def look(self, script, *argument):
+        return self.page.evaluate(script, *argument)
 
     def __enter__(self):
         return self
@@ -145,9 +157,9 @@ def visit(browser, site):
     return functools.partial(Visit, browser, site)
 
 
-# What a reader would see of a formula that was not typeset.
+# What scripts find in a page. First: what a reader would see of a formula that was not typeset.
 RAW_TEX = r"""() => {
-  const copy = document.querySelector("article").cloneNode(true);
+  const copy = (document.querySelector("article") || document.body).cloneNode(true);
   copy.querySelectorAll("pre, code, script, style, mjx-container").forEach(e => e.remove());
   return copy.textContent.match(/\$\$|\\\(|\\\[|\\[a-zA-Z]{2,}\b|\{[a-z:]+\}`/g) || [];
 }"""
@@ -159,7 +171,7 @@ NO_ALT = """() => [...document.querySelectorAll("article img")]
 BROKEN_IMAGES = """() => [...document.querySelectorAll("article img")]
   .filter(i => i.complete && i.naturalWidth === 0).map(i => i.src)"""
 HEADINGS = """() => [...document.querySelectorAll("article h1, article h2, article h3, article h4")]
-  .map(h => [Number(h.tagName[1]), h.textContent.trim()])"""
+  .filter(h => h.textContent.trim()).map(h => Number(h.tagName[1]))"""
 # Elements that stick out of the window and are not inside a box that scrolls by itself.
 STICKING_OUT = """() => {
   const width = document.documentElement.clientWidth, out = [];
@@ -168,32 +180,172 @@ STICKING_OUT = """() => {
     if (e.getBoundingClientRect().right > width + 1) out.push(e.tagName + "." + e.className);
   return out.concat("page is " + document.documentElement.scrollWidth + " wide").slice(-5);
 }"""
+# Columns that the cells of a page have room for: the narrowest of those that stand in the text itself.
+ROOM_FOR_CODE = """() => {
+  const rooms = [...document.querySelectorAll("article .cell_input pre")]
+    .filter(pre => pre.checkVisibility() && !pre.closest(".admonition")).map(pre => {
+      const probe = Object.assign(document.createElement("span"), {textContent: "m".repeat(100)});
+      pre.append(probe);
+      const style = getComputedStyle(pre), wide = probe.getBoundingClientRect().width / 100;
+      probe.remove();
+      return (pre.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight)) / wide;
+    });
+  return rooms.length ? Math.floor(Math.min(...rooms)) : null;
+}"""
+LINKS = "selector => [...document.querySelectorAll(selector)].map(a => a.href)"
+CONTENTS = "selector => [...document.querySelectorAll(selector)].map(m => m.content)"
+SHOWN = """selector => [...document.querySelectorAll(selector)]
+  .filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0).map(e => e.className || e.tagName)"""
+CUT_CODE = """() => [...document.querySelectorAll("article pre")]
+  .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 200))"""
+ON_SCREEN_ONLY = (
+    ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .launch-line, .prev-next-footer, "
+    "article button, article details.hide > summary"
+)
+
+# Everything that axe-core holds for an error; folded cells are opened, so that it sees them.
+OPEN_FOLDS = """async () => {
+  document.querySelectorAll("details").forEach(d => d.open = true);
+  await new Promise(done => setTimeout(done, 450));  // the theme looks anew for what scrolls
+}"""
+# Listings hold thousands of coloured words. One word of each class in each kind of listing keeps its colour;
+# the others become plain text, and with them most of what axe would look at twice.
+ONE_WORD_OF_EACH_COLOUR = """() => {
+  const seen = new Set();
+  for (const word of document.querySelectorAll(".highlight pre span:not(:has(span))")) {
+    const kind = word.closest("div[class*='highlight-']")?.className + " / " + word.className;
+    if (seen.has(kind)) word.replaceWith(word.textContent); else seen.add(kind);
+  }
+}"""
+NO_COLOURED_WORDS = """() => document.querySelectorAll(".highlight pre").forEach(
+  pre => { pre.textContent = pre.textContent })"""
+FAULTS = """async rules => {
+  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+  const runOnly = rules.length ? {type: "rule", values: rules} : {type: "tag", values: tags};
+  const found = await axe.run({runOnly, resultTypes: ["violations"]});
+  return found.violations.flatMap(v => v.nodes.map(n => v.id + ": " + n.target + " " + n.html.slice(0, 120)));
+}"""
+STILL = "() => document.head.append(Object.assign(document.createElement('style'), {textContent: '* {transition: none !important}'}))"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_on_a_desktop(visit, page):
-    with visit() as v:
-        v.open(f"{page}.html")
-        assert v.problems == []
-        levels = [level for level, text in v.look(HEADINGS) if text]
-        assert levels.count(1) == 1, "a page has one title"
-        jumps = [b - a for a, b in itertools.pairwise(levels)]
-        assert max(jumps, default=0) <= 1, "headings skip a level"
-        assert v.look("() => document.documentElement.lang") == "en"
-        assert v.look(RAW_TEX) == []
-        assert v.look(BAD_MATHS) == []
-        if re.search(r"\$[^$]+\$", source(page)):
-            assert v.look("() => document.querySelectorAll('article mjx-container').length") > 0
-        assert v.look(NO_ALT) == [], "images need alt text"
-        assert v.look(BROKEN_IMAGES) == []
+def turn(v, theme):
+    """Another theme, at once: colours half-way are nobody's fault."""
+    v.look(STILL)
+    v.look(f"() => {{ document.documentElement.dataset.theme = '{theme}' }}")
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_on_a_phone(visit, page):
-    with visit(PHONE) as v:
-        v.open(f"{page}.html")
-        assert v.problems == []
-        assert v.look(STICKING_OUT) == [], "the page scrolls sideways"
+COLOURS = ["color-contrast", "link-in-text-block"]  # all that another theme can change
+
+
+def on_a_desktop(v):
+    """Everything that the tests want to know of a page on a desktop, and then on paper."""
+    seen = SimpleNamespace(
+        problems=v.problems,
+        levels=v.look(HEADINGS),
+        language=v.look("() => document.documentElement.lang"),
+        raw_tex=v.look(RAW_TEX),
+        bad_maths=v.look(BAD_MATHS),
+        formulas=v.look("() => document.querySelectorAll('article mjx-container').length"),
+        no_alt=v.look(NO_ALT),
+        broken_images=v.look(BROKEN_IMAGES),
+        room_for_code=v.look(ROOM_FOR_CODE),
+        links=v.look(LINKS, "article a[href]"),
+        launch=v.look(LINKS, "h1 + .launch-line a"),
+        colab=v.look(LINKS, "a[href*='colab.research']"),
+        description=v.look(CONTENTS, "meta[name=description]"),
+        title=v.look(CONTENTS, "meta[property='og:title']"),
+        footer=v.look("() => document.querySelector('.bd-footer-content').innerText"),
+        on_screen=v.look(SHOWN, ON_SCREEN_ONLY),
+    )
+    v.page.emulate_media(media="print")
+    v.page.set_viewport_size(PAPER)
+    seen.left_on_paper = v.look(SHOWN, ON_SCREEN_ONLY)
+    seen.text_on_paper = v.look(SHOWN, "article p")
+    seen.open_on_paper = v.look(
+        "() => document.querySelectorAll('article details.hide[open]').length"
+    )
+    seen.cut_on_paper = v.look(CUT_CODE)
+    v.page.emulate_media(media="screen")
+    v.page.set_viewport_size(DESKTOP)
+    seen.closed_folds = closed_folds(v)
+    v.look(OPEN_FOLDS)
+    v.page.add_script_tag(content=AXE.read_text())
+    v.look(ONE_WORD_OF_EACH_COLOUR)
+    seen.faults = {"light": v.look(FAULTS, [])}
+    turn(v, "dark")
+    seen.faults["dark"] = v.look(FAULTS, COLOURS)
+    return seen
+
+
+def closed_folds(v):
+    """Those of the first three folded cells that a click does not open."""
+    shut, folds = [], v.page.locator("article details.hide")
+    for k in range(min(folds.count(), 3)):
+        fold = folds.nth(k)
+        was_open = fold.evaluate("d => d.open")
+        fold.locator("summary").click()
+        if was_open or not fold.evaluate("d => d.open && d.scrollHeight > 40"):
+            shut.append(k)
+    return shut
+
+
+def on_a_phone(v):
+    seen = SimpleNamespace(problems=v.problems, sticking_out=v.look(STICKING_OUT), faults={})
+    v.look(OPEN_FOLDS)
+    v.page.add_script_tag(content=AXE.read_text())
+    v.look(NO_COLOURED_WORDS)
+    for theme, rules in (("light", []), ("dark", COLOURS)):
+        turn(v, theme)
+        seen.faults[theme] = v.look(FAULTS, rules)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def desktop(browser, site):
+    return once(on_a_desktop, browser, site, DESKTOP)
+
+
+@pytest.fixture(scope="module")
+def phone(browser, site):
+    return once(on_a_phone, browser, site, PHONE)
+
+
+def once(note, browser, site, size):
+    """A function page -> what was noted there, which opens a page the first time it is asked for."""
+
+    @functools.cache
+    def seen(page):
+        with Visit(browser, site, size) as v:
+            return note(v.open(f"{page}.html"))
+
+    return seen
+
+
+@each(PAGES)
+def test_page_on_a_desktop(desktop, page):
+    seen = desktop(page)
+    assert seen.problems == []
+    assert seen.levels.count(1) == 1, "a page has one title"
+    jumps = [b - a for a, b in itertools.pairwise(seen.levels)]
+    assert max(jumps, default=0) <= 1, "headings skip a level"
+    assert seen.language == "en"
+    assert seen.raw_tex == []
+    assert seen.bad_maths == []
+    assert seen.formulas or not re.search(r"\$[^$]+\$", source(page))
+    assert seen.no_alt == [], "images need alt text"
+    assert seen.broken_images == []
+
+
+@each(NOTEBOOKS)
+def test_code_stands_within_its_column(desktop, page):
+    room = desktop(page).room_for_code
+    assert room is None or room >= COLUMNS, f"a cell shows {room} columns and then scrolls"
+
+
+@each(PAGES)
+def test_page_on_a_phone(phone, page):
+    assert phone(page).problems == []
+    assert phone(page).sticking_out == [], "the page scrolls sideways"
 
 
 def repository() -> dict[str, str]:
@@ -217,35 +369,29 @@ def missing_notebooks(links: list[str]) -> list[str]:
     return [path for path in paths if not (ROOT / path).is_file()]
 
 
-LINKS = "selector => [...document.querySelectorAll(selector)].map(a => a.href)"
+@each(NOTEBOOKS)
+def test_a_notebook_page_leads_to_colab_and_downloads(desktop, page):
+    links = desktop(page).launch
+    notebooks = [f"{page}.ipynb"]
+    if has_exercises(page):
+        notebooks.append(f"assignments/{page}.ipynb")
+    half = len(notebooks)
+    assert links[:half] == [colab(path) for path in notebooks]
+    assert desktop(page).colab == links[:half], "a second button"
+    assert missing_notebooks(links) == []
+    assert len(links) == 2 * half
+    for link, path in zip(links[half:], notebooks, strict=True):
+        with urllib.request.urlopen(link) as answer:
+            assert answer.status == 200
+            assert answer.read() == (ROOT / path).read_bytes(), f"{link} is not {path}"
 
 
-@pytest.mark.parametrize("page", NOTEBOOKS)
-def test_a_notebook_page_leads_to_colab_and_downloads(visit, page):
-    with visit() as v:
-        v.open(f"{page}.html")
-        links = v.page.evaluate(LINKS, "h1 + .launch-line a")
-        notebooks = [f"{page}.ipynb"]
-        if has_exercises(page):
-            notebooks.append(f"assignments/{page}.ipynb")
-        half = len(notebooks)
-        assert links[:half] == [colab(path) for path in notebooks]
-        assert v.page.evaluate(LINKS, "a[href*='colab.research']") == links[:half], (
-            "a second button"
-        )
-        assert missing_notebooks(links) == []
-        assert len(links) == 2 * half
-        for link, path in zip(links[half:], notebooks, strict=True):
-            with urllib.request.urlopen(link) as answer:
-                assert answer.status == 200
-                assert answer.read() == (ROOT / path).read_bytes(), f"{link} is not {path}"
-
-
-def test_all_assignments_come_as_one_archive(visit):
-    with visit() as v:
-        v.open("chapters/using_this_book.html")
-        (link,) = v.page.evaluate(LINKS, "article a[href$='assignments.zip']")
-        assert link == f"{v.site}/assignments.zip"
+@pytest.mark.xdist_group("chapters/using_this_book")
+def test_all_assignments_come_as_one_archive(desktop, site):
+    links = desktop("chapters/using_this_book").links
+    assert [link for link in links if link.endswith("assignments.zip")] == [
+        f"{site}/assignments.zip"
+    ]
     with zipfile.ZipFile(HTML / "assignments.zip") as archive:
         names = {entry.filename: entry.date_time for entry in archive.infolist()}
         notebooks = sorted(
@@ -255,108 +401,48 @@ def test_all_assignments_come_as_one_archive(visit):
         assert set(names.values()) == {(1980, 1, 1, 0, 0, 0)}, "two builds give the same archive"
 
 
-def test_every_page_describes_itself(visit):
-    said = {}
-    with visit() as v:
-        for page in [*PAGES, "search"]:
-            v.open(f"{page}.html")
-            texts = v.look(
-                "() => [...document.querySelectorAll('meta[name=description]')].map(m => m.content)"
-            )
-            assert len(texts) == 1 and 50 <= len(texts[0]) <= 160, f"{page}: {texts}"
-            assert texts[0] not in said, f"{page} and {said[texts[0]]} say the same"
-            said[texts[0]] = page
-            title = "() => document.querySelector('meta[property=\"og:title\"]')?.content"
-            assert page == "search" or v.look(title)
-            assert "No cookies" in v.look(
-                "() => document.querySelector('.bd-footer-content').innerText"
-            )
+@each([*PAGES, "search"])
+def test_every_page_describes_itself(desktop, page):
+    seen = desktop(page)
+    (text,) = seen.description
+    assert 50 <= len(text) <= 160, text
+    others = [p for p in [*PAGES, "search"] if p != page]
+    same = [p for p in others if escape(text) in (HTML / f"{p}.html").read_text()[:20_000]]
+    assert not same, f"{page} and {same} say the same"
+    assert page == "search" or seen.title[0]
+    assert "No cookies" in seen.footer
 
 
-# Everything that axe-core holds for an error; folded cells are opened, so that it sees them.
-OPEN_FOLDS = """async () => {
-  document.querySelectorAll("details").forEach(d => d.open = true);
-  await new Promise(done => setTimeout(done, 450));  // the theme looks anew for what scrolls
-}"""
-FAULTS = """async rules => {
-  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-  const runOnly = rules.length ? {type: "rule", values: rules} : {type: "tag", values: tags};
-  const found = await axe.run({runOnly, resultTypes: ["violations"]});
-  return found.violations.flatMap(v => v.nodes.map(n => v.id + ": " + n.target + " " + n.html.slice(0, 120)));
-}"""
-# Thousands of coloured words in listings, which look the same at every width: once is enough, and fast.
-ONE_COLOUR = """() => document.querySelectorAll(".highlight pre").forEach(e => { e.textContent = e.textContent })"""
-COLOURS = ["color-contrast", "link-in-text-block"]  # all that another theme can change
+@each([*PAGES, "search"])
+def test_page_is_accessible(desktop, phone, page):
+    assert desktop(page).faults == {"light": [], "dark": []}
+    assert phone(page).faults == {"light": [], "dark": []}
 
 
-@pytest.mark.parametrize("page", [*PAGES, "search"])
-def test_page_is_accessible(visit, page):
-    with visit() as v:
-        v.open(f"{page}.html")
-        v.page.add_script_tag(content=AXE.read_text())
-        for size in (DESKTOP, PHONE):
-            v.page.set_viewport_size(size)
-            if size is PHONE:
-                v.look(ONE_COLOUR)
-            for theme, rules in (("light", []), ("dark", COLOURS)):
-                v.look(f"() => {{ document.documentElement.dataset.theme = '{theme}' }}")
-                if theme == "light":
-                    v.look(OPEN_FOLDS)
-                assert v.page.evaluate(FAULTS, rules) == [], (size, theme)
+@each(PAGES)
+def test_page_on_paper(desktop, page):
+    seen = desktop(page)
+    assert seen.on_screen != []
+    assert seen.left_on_paper == []
+    assert seen.text_on_paper != []
+    assert seen.open_on_paper == 0
+    assert seen.cut_on_paper == [], "code is cut off"
 
 
-SHOWN = """selector => [...document.querySelectorAll(selector)]
-  .filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0).map(e => e.className || e.tagName)"""
-ON_SCREEN_ONLY = (
-    ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .launch-line, .prev-next-footer, "
-    "article button, article details.hide > summary"
-)
+@each(PAGES)
+def test_folded_cells_open(desktop, page):
+    assert desktop(page).closed_folds == []
+    assert desktop(page).problems == []
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_on_paper(visit, page):
-    with visit() as v:
-        v.open(f"{page}.html")
-        assert v.page.evaluate(SHOWN, ON_SCREEN_ONLY) != []
-        v.page.emulate_media(media="print")
-        assert v.page.evaluate(SHOWN, ON_SCREEN_ONLY) == []
-        assert v.page.evaluate(SHOWN, "article p") != []
-        assert v.look("() => document.querySelectorAll('article details.hide[open]').length") == 0
-        cut = v.look(
-            "() => [...document.querySelectorAll('article pre')]"
-            ".filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1).length"
-        )
-        assert cut == 0, "code is cut off"
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_folded_cells_open(visit, page):
-    with visit() as v:
-        v.open(f"{page}.html")
-        folds = v.page.locator("article details.hide")
-        for k in range(min(folds.count(), 3)):
-            fold = folds.nth(k)
-            assert not fold.evaluate("d => d.open")
-            fold.locator("summary").click()
-            assert fold.evaluate("d => d.open && d.scrollHeight > 40")
-        assert v.problems == []
-
-
-def test_links_inside_the_book_lead_somewhere(visit):
-    with visit() as v:
-        for page in PAGES:
-            v.open(f"{page}.html")
-            links = v.look(
-                "() => [...document.querySelectorAll('article a[href]')].map(a => a.href)"
-            )
-            for link in links:
-                if link.startswith(v.site):
-                    path, _, anchor = link.removeprefix(f"{v.site}/").partition("#")
-                    target = HTML / (path or "index.html")
-                    assert target.is_file(), f"{page} links to {path}, which is not there"
-                    assert not anchor or f'id="{anchor}"' in target.read_text(), (
-                        f"{page}: #{anchor}"
-                    )
+@each(PAGES)
+def test_links_inside_the_book_lead_somewhere(desktop, site, page):
+    for link in desktop(page).links:
+        if link.startswith(site):
+            path, _, anchor = link.removeprefix(f"{site}/").partition("#")
+            target = HTML / (path or "index.html")
+            assert target.is_file(), f"{page} links to {path}, which is not there"
+            assert not anchor or f'id="{anchor}"' in target.read_text(), f"{page}: #{anchor}"
 
 
 def test_search_finds_a_chapter(visit):
@@ -401,7 +487,7 @@ def test_planted_faults_are_seen(visit):
         assert v.look(RAW_TEX) == ["$$", "$$", "\\("]
         assert v.look(NO_ALT) and v.look(BROKEN_IMAGES) and v.look(STICKING_OUT)
         v.page.add_script_tag(content=AXE.read_text())
-        rules = {fault.split(":")[0] for fault in v.page.evaluate(FAULTS, [])}
+        rules = {fault.split(":")[0] for fault in v.look(FAULTS, [])}
         assert {"color-contrast", "button-name", "image-alt", "empty-table-header"} <= rules
 
 
