@@ -10,7 +10,7 @@ SITE := _config.yml _toc.yml repository.yml index.md references.bib $(shell find
 	-not -path '*/.*' -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test retest serve chapter execute methods assignments claims results bench data set-repo lint format lab clean need-chapter
+.PHONY: help env book test retest serve new chapter execute methods assignments claims results bench data set-repo lint format lab clean need-chapter
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,8 +29,8 @@ $(BOOK): $(READY) $(SITE)
 	@$(VENV)/bin/jupyter-book build . --all -q -W -n --keep-going >/dev/null
 	@touch $@
 
-test: $(BOOK) ## run all tests and re-execute every chapter (skipped when nothing changed)
-	@sh scripts/test.sh $(PY)
+test: $(if $(filter unit notebooks gpu,$(PART)),$(READY),$(BOOK)) ## run all tests and re-execute every chapter (PART=unit, site, notebooks or gpu: only those)
+	@sh scripts/test.sh $(PY) $(PART)
 
 retest: $(BOOK) ## the same, even when nothing changed
 	@sh scripts/test.sh $(PY) again
@@ -40,6 +40,9 @@ serve: $(BOOK) ## show the website at http://localhost:8000 (PORT=... for anothe
 
 lab: $(READY) ## open the chapters in JupyterLab
 	@$(PY) -m jupyter lab chapters
+
+new: $(READY) ## CH=sarsa: begin a chapter from the template (TITLE="SARSA", PART=Models: its title and part of the book)
+	@$(PY) scripts/new.py "$(CH)" "$(TITLE)" "$(PART)"
 
 chapter: need-chapter $(READY) ## CH=bc: run a copy of a chapter at the small size and build it, store nothing
 	@sh scripts/chapter.sh $(PY) $(CH)
@@ -57,7 +60,7 @@ claims: need-chapter $(READY) ## CH=bc: re-run a chapter's claims with three oth
 	@$(PY) scripts/claims.py chapters/$(CH).ipynb
 
 results: $(READY) ## train every method on every shipped dataset (SIZE=paper: published settings; resumable)
-	@$(PY) -m offrl_nb results --size $(or $(SIZE),book) $(ARGS)
+	@$(PY) scripts/results.py --size $(or $(SIZE),book) $(ARGS)
 
 bench: $(READY) ## measure speed beside other code, write benchmarks/README.md (CHAPTERS=1: the chapters too)
 	@OMP_NUM_THREADS=1 $(PY) benchmarks/bench.py $(if $(CHAPTERS),--chapters)
@@ -65,8 +68,8 @@ bench: $(READY) ## measure speed beside other code, write benchmarks/README.md (
 data: $(READY) ## make the shipped datasets anew
 	@set -e; for script in data/make_*.py; do echo "$$script"; $(PY) "$$script"; done
 
-set-repo: $(READY) ## URL=https://github.com/me/book TAG=v0.2.0: where the book is published, everywhere at once
-	@$(PY) scripts/set_repo.py "$(URL)" "$(TAG)"
+set-repo: ## URL=https://github.com/me/book TAG=v0.2.0: where the book is published, everywhere at once
+	@$(or $(PYTHON),python3) scripts/set_repo.py "$(URL)" "$(TAG)"
 
 lint: $(READY) ## check style and formatting
 	@$(PY) -m ruff check .

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 from docutils import nodes
+from sphinx.errors import ExtensionError
 
 COLAB = "https://colab.research.google.com/github"
 SHORTEST, LONGEST = 50, 160  # characters of a description
@@ -218,12 +219,15 @@ def size_images(html, folder):
 
 
 def repair(path, static):
+    """Repairs a page; the patterns that it had a place for."""
     html = path.read_text()
-    better = size_images(draw_icons(html, static), path.parent)
+    better, fitted = size_images(draw_icons(html, static), path.parent), set()
     for pattern, replacement in REPAIRS:
-        better = re.sub(pattern, replacement, better)
+        better, times = re.subn(pattern, replacement, better)
+        fitted |= {pattern} if times else set()
     if better != html:
         path.write_text(better)
+    return fitted
 
 
 def change_page(app, page, template, context, doctree):
@@ -243,10 +247,15 @@ def finish(app, error):
     if error or app.builder.format != "html":
         return
     write_downloads(app)
-    static = Path(app.outdir) / "_static"
+    static, fitted = Path(app.outdir) / "_static", set()
     for path in Path(app.outdir).rglob("*.html"):
         if static not in path.parents:
-            repair(path, static)
+            fitted |= repair(path, static)
+    if app.fresh_env_used:  # otherwise some pages were repaired by an earlier build
+        for pattern in {pattern for pattern, _ in REPAIRS} - fitted:
+            raise ExtensionError(
+                f"No page has what this repair is for; is the theme another? {pattern}"
+            )
 
 
 def setup(app):

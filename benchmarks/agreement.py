@@ -222,10 +222,7 @@ CASES = {
     "td3": Case(algos.TD3Config, TD3, td3, {"next_noise": ROW}),
     "td3bc": Case(algos.TD3PlusBCConfig, TD3 | {"alpha": 2.5}, td3, {"next_noise": ROW}),
     "rebrac": Case(
-        algos.ReBRACConfig,
-        TD3 | {"actor_beta": 0.3, "critic_beta": 0.2},
-        td3,
-        {"next_noise": ROW},
+        algos.ReBRACConfig, TD3 | {"actor_beta": 0.3, "critic_beta": 0.2}, td3, {"next_noise": ROW}
     ),
     "awac": Case(
         algos.AWACConfig,

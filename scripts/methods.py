@@ -27,15 +27,8 @@ def module(notebook: Path) -> str | None:
 
 
 def formatted(text: str) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "format",
-        "-",
-        "--stdin-filename",
-        str(TARGET / "x.py"),
-    ]
+    settings = ["--config", str(ROOT / "chapters" / "ruff.toml"), "--stdin-filename", "x.py"]
+    command = [sys.executable, "-m", "ruff", "format", "-", *settings]
     return subprocess.run(command, input=text, text=True, check=True, capture_output=True).stdout
 
 
