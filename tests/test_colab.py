@@ -250,7 +250,8 @@ def test_nothing_that_colab_has_is_replaced(opened):
 
 
 def test_package_and_data_come_from_the_tag(opened, machine):
-    found = json.loads(machine.python("-c", PROBE, cwd=machine.home).stdout)
+    *_, line = machine.python("-c", PROBE, cwd=machine.home).stdout.splitlines()
+    found = json.loads(line)  # the line before is the training's own
     assert found["origin"]["url"] == RELEASE["url"]
     assert found["origin"]["vcs_info"]["requested_revision"] == RELEASE["tag"]
     assert f"v{found['version']}" == RELEASE["tag"]
