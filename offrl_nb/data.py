@@ -340,7 +340,7 @@ def from_arrays(
 
 
 def _check_shapes(columns: dict[str, np.ndarray], name: str) -> None:
-    rows, obs = columns["reward"].size, columns["obs"]
+    rows, obs = len(np.atleast_1d(columns["reward"])), columns["obs"]
     for column, value in columns.items():
         axes = {"obs": (2,), "next_obs": (2,), "action": (1, 2)}.get(column, (1,))
         if value.ndim not in axes or len(value) != rows or rows == 0:

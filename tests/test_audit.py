@@ -419,7 +419,7 @@ def test_short_logs_and_plain_lists():
         ({"action": np.zeros((59, 2))}, "^action has shape .59, 2"),
         ({name: column[:0] for name, column in arrays().items()}, "^obs has shape .0"),
         ({"reward": ["high"] * 60}, "^reward .*numbers"),
-        ({"reward": np.zeros((60, 2))}, "shape"),
+        ({"reward": np.zeros((60, 2))}, "^reward has shape"),
         ({"obs": [[0.0]] * 59 + [[0.0, 1.0]]}, "."),
         ({"obs": np.zeros((60, 4))}, "next_obs"),
         ({"reward": np.full(60, np.nan)}, "^reward is NaN or infinite in 60 rows"),
