@@ -30,9 +30,7 @@ _PACKAGE = Path(__file__).parent
 SHIPPED = _PACKAGE / "_data" if (_PACKAGE / "_data").exists() else _PACKAGE.parent / "data"
 _COLUMNS = ("obs", "action", "reward", "next_obs", "terminated", "truncated", "episode")
 _LARGEST = {"obs": 1e25, "next_obs": 1e25, "reward": 1e15}  # what squares of overflow in 32 bits
-_STATES = (
-    "For numbered states pass observation_space=Discrete(n), for quantities floats [N, obs_dim]."
-)
+_STATES = "For numbered states pass observation_space=Discrete(n), else floats [N, obs_dim]."
 _HINTS = {
     "obs": _STATES,
     "next_obs": _STATES,
@@ -149,9 +147,7 @@ class Dataset:
         columns = {name: getattr(self, name) for name in names}
         if isinstance(target, torch.dtype):
             if target != torch.get_default_dtype():
-                raise DataError(
-                    f"Networks are {torch.get_default_dtype()}; set_default_dtype first."
-                )
+                raise DataError(f"Networks are {torch.get_default_dtype()}; set that first.")
             columns = {name: c for name, c in columns.items() if c.is_floating_point()}
         try:
             self.reward.to(target).cpu()  # somewhere from where numbers come back, unlike meta
@@ -163,9 +159,8 @@ class Dataset:
         """Raises DataError where the actions are not what a method needs: discrete or continuous."""
         example = "cartpole/mixed-v0" if actions == "discrete" else "pendulum/mixed-v0"
         if bool(self.n_actions) != (actions == "discrete"):
-            raise DataError(
-                f"{method} needs {actions} actions, {self.id} has others; try {example}."
-            )
+            needs = f"{method} needs {actions} actions, {self.id} has others"
+            raise DataError(f"{needs}; try {example}.")
 
     def score(self, returns):
         """100 (return - low) / (high - low), with the two reference returns of the dataset's card."""
@@ -240,9 +235,7 @@ def _path(dataset_id) -> Path:
                 final.parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / dataset_id).rename(final)
     except OSError as error:
-        hint = (
-            "connect to the network, and set MINARI_DATASETS_PATH to a folder that can be written"
-        )
+        hint = "connect to the network; set MINARI_DATASETS_PATH to a folder that can be written"
         raise DataError(f"{dataset_id} cannot be fetched or stored ({error}); {hint}.") from error
     except Exception as error:  # a wrong id, an unknown remote, the HTTP client's own errors
         near = difflib.get_close_matches(str(dataset_id), shipped_ids(), n=1, cutoff=0.6)
@@ -334,9 +327,8 @@ def from_arrays(
     kinds = {"action": kind, "terminated": bool, "truncated": bool, "episode": np.int64}
     rows = {k: torch.from_numpy(np.array(c, kinds.get(k, np.float32))) for k, c in columns.items()}
     spec = gym.registry.get(env, env) if isinstance(env, str) else getattr(env, "spec", env)
-    return Dataset(
-        id, **rows, action_space=action_space, env=spec, reference=reference
-    )._with_allowed()
+    log = Dataset(id, **rows, action_space=action_space, env=spec, reference=reference)
+    return log._with_allowed()
 
 
 def _check_shapes(columns: dict[str, np.ndarray], name: str) -> None:
@@ -345,9 +337,8 @@ def _check_shapes(columns: dict[str, np.ndarray], name: str) -> None:
         axes = {"obs": (2,), "next_obs": (2,), "action": (1, 2)}.get(column, (1,))
         if value.ndim not in axes or len(value) != rows or rows == 0:
             needs = f"a row a transition and {' or '.join(map(str, axes))} axes. {_HINTS.get(column, '')}"
-            raise DataError(
-                f"{name}: {column} has shape {value.shape}, not {rows} rows; it needs {needs}"
-            )
+            found = f"{column} has shape {value.shape}, not {rows} rows"
+            raise DataError(f"{name}: {found}; it needs {needs}")
         if column != "episode" and value.dtype.kind not in "fiub":
             raise DataError(f"{name}: {column} holds {value.dtype}; turn it into numbers.")
     if obs.shape != columns["next_obs"].shape:
@@ -362,9 +353,8 @@ def _check_values(columns: dict[str, np.ndarray], name: str) -> None:
         flat = value.reshape(len(value), -1)
         bad = np.flatnonzero(~np.isfinite(flat).all(-1))
         if len(bad):
-            where = (
-                f"in {len(bad)} rows (first: row {bad[0]}, episode {columns['episode'][bad[0]]})"
-            )
+            first = f"row {bad[0]}, episode {columns['episode'][bad[0]]}"
+            where = f"in {len(bad)} rows (first: {first})"
             raise DataError(f"{name}: {column} is NaN or infinite {where}; drop or repair them.")
         if column in ("terminated", "truncated") and not np.isin(value, (0, 1)).all():
             raise DataError(f"{name}: {column} holds other values than 0 and 1; pass booleans.")
@@ -417,9 +407,7 @@ def _continuous(action, space: Box | None, name: str) -> tuple[np.ndarray, Box]:
 def _check_bounds(inside: np.ndarray, name: str) -> None:
     if not inside.all():
         outside = f"{(~inside).sum()} actions lie outside the action space (first: row {(~inside).argmax()})"
-        raise DataError(
-            f"{name}: {outside}; pass the right one, or clip as the executed ones were."
-        )
+        raise DataError(f"{name}: {outside}; pass the right one, or clip as executed ones were.")
 
 
 def _bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:

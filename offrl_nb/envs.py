@@ -5,8 +5,8 @@ offrl/StitchMaze-v0, offrl/Fog-v0 and offrl/WindyGrid-v0, which Gymnasium knows 
 `tabular`, `exact_q`, `optimal_q`, for FrozenLake as well. Not for: playing (that is `evaluate.rollout`).
 """
 
-import functools
 import importlib
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -25,20 +25,13 @@ def _printed(kind: str, world: str, **options):
     return getattr(module, kind)(getattr(module, f"{world}World"), **options)
 
 
+_STEPS = {"StitchMaze": 60, "Fog": 12, "WindyGrid": 100}  # of an episode
 # The stored logs know them by these names; num_envs copies side by side, or one alone.
-StitchMaze, Fog, WindyGrid = (
-    functools.partial(_printed, "Copies", world) for world in ("StitchMaze", "Fog", "WindyGrid")
-)
-SingleStitchMaze, SingleFog, SingleWindyGrid = (
-    functools.partial(_printed, "Single", world) for world in ("StitchMaze", "Fog", "WindyGrid")
-)
-for _name, _steps in (("StitchMaze", 60), ("Fog", 12), ("WindyGrid", 100)):
-    gym.register(
-        f"offrl/{_name}-v0",
-        entry_point=f"offrl_nb.envs:Single{_name}",
-        vector_entry_point=f"offrl_nb.envs:{_name}",
-        max_episode_steps=_steps,
-    )
+StitchMaze, Fog, WindyGrid = (partial(_printed, "Copies", world) for world in _STEPS)
+SingleStitchMaze, SingleFog, SingleWindyGrid = (partial(_printed, "Single", x) for x in _STEPS)
+for _name, _steps in _STEPS.items():
+    _one, _many = f"offrl_nb.envs:Single{_name}", f"offrl_nb.envs:{_name}"
+    gym.register(f"offrl/{_name}-v0", _one, max_episode_steps=_steps, vector_entry_point=_many)
 
 
 class _OneEpisode(gym.Wrapper):

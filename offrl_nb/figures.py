@@ -31,10 +31,9 @@ def curve(ax, table: pd.DataFrame, column="return", label="", colour=None) -> No
     values = table.dropna(subset=[column]).pivot(index="step", columns="seed", values=column)
     (line,) = ax.plot(values.index, values.mean(axis=1, skipna=False), label=label, color=colour)
     bands = np.array([interval(row, draws=1000) for row in values.to_numpy()])
-    ax.fill_between(
-        values.index, bands[:, 0], bands[:, 1], color=line.get_color(), alpha=0.2, linewidth=0
-    )
-    ax.plot(values.index, values, color=line.get_color(), alpha=0.3, linewidth=0.7)
+    colour = line.get_color()
+    ax.fill_between(values.index, *bands.T, color=colour, alpha=0.2, linewidth=0)
+    ax.plot(values.index, values, color=colour, alpha=0.3, linewidth=0.7)
     ax.set_xlabel("update")
 
 
@@ -53,20 +52,16 @@ def points(ax: Axes, results: dict[str, np.ndarray], colours: list[str] | None =
 
 def reference(ax: Axes, value: float, label: str, vertical: bool = False) -> None:
     """A dashed line that says what a value means, labelled on the line itself."""
+    (ax.axvline if vertical else ax.axhline)(value, color=GREY, linestyle="--", linewidth=1)
+    text = {"color": GREY, "fontsize": 9, "va": "top", "textcoords": "offset points"}
     if vertical:
-        ax.axvline(value, color=GREY, linestyle="--", linewidth=1)
-        where, at, offset = ("data", "axes fraction"), (value, 0.98), (3, 0)
+        text |= {"xycoords": ("data", "axes fraction"), "ha": "left", "rotation": 90}
+        ax.annotate(label, (value, 0.98), (3, 0), **text)
     else:
-        ax.axhline(value, color=GREY, linestyle="--", linewidth=1)
-        where, at, offset = ("axes fraction", "data"), (0.995, value), (0, -3)
-    align = {"ha": "left", "rotation": 90} if vertical else {"ha": "right"}
-    ax.annotate(
-        label, at, offset, where, "offset points", color=GREY, fontsize=9, va="top", **align
-    )
+        text |= {"xycoords": ("axes fraction", "data"), "ha": "right"}
+        ax.annotate(label, (0.995, value), (0, -3), **text)
 
 
 def legend(ax: Axes, **options) -> None:
     """A legend below the axes, where it covers no curve."""
-    ax.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=options.pop("ncols", 3), **options
-    )
+    ax.legend(**{"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 3} | options)

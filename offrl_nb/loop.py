@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from offrl_nb.fast import Adam
+
 RECORDS = 50  # rows a seed in the table of a run, besides those of evaluations
 
 
-def adam(net: nn.Module, learning_rate: float) -> torch.optim.Adam:
+def adam(net: nn.Module | list[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
     """Adam for one network role; element by element, so it never mixes seeds."""
-    return torch.optim.Adam(net.parameters(), lr=learning_rate, fused=True)
+    parameters = net.parameters() if isinstance(net, nn.Module) else net
+    return Adam(parameters, lr=learning_rate, fused=True)
 
 
 def minimise(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -101,7 +104,7 @@ class _Records:
         self.sums, self.counted = defaultdict(float), defaultdict(int)
         healthy = all(np.isfinite(x).any() for x in row.values())
         if self.measure and not healthy:
-            row["return"] = np.nan
+            row["return"] = np.full(len(self.seeds), np.nan)
         elif evaluate:
             started = time.perf_counter()
             row |= {key: np.asarray(x) for key, x in self.measure().items()}
@@ -110,8 +113,12 @@ class _Records:
         return healthy
 
     def table(self) -> pd.DataFrame:
-        rows = [{"step": step, "seed": self.seeds, **row} for step, row in self.rows.items()]
-        return pd.concat(map(pd.DataFrame, rows or [{"step": [], "seed": []}]), ignore_index=True)
+        rows = [
+            {"step": step, "seed": seed} | {key: x[i] for key, x in row.items()}
+            for step, row in self.rows.items()
+            for i, seed in enumerate(self.seeds)
+        ]
+        return pd.DataFrame(rows, columns=None if rows else ["step", "seed"])
 
 
 def _progress(updates: int, name: str) -> tqdm:

@@ -8,15 +8,18 @@ here mixes seeds: seed i of S trained together is seed i trained alone.
 
 import copy
 import math
+import weakref
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from offrl_nb.fast import Layers, stacked
 from offrl_nb.streams import Streams
 
 HIDDEN = (64, 64)  # widths of the hidden layers, where nothing else is said
+_LISTED = weakref.WeakKeyDictionary()  # of each network, its parameters
 
 
 class _Linear(nn.Module):
@@ -33,13 +36,12 @@ class _Linear(nn.Module):
         self.weight = nn.Parameter(draw[..., :-1, :].contiguous())  # [(K,) S, n_in, n_out]
         self.bias = nn.Parameter(draw[..., -1:, :].contiguous())  # [(K,) S, 1, n_out]
 
-    def forward(self, x: Tensor) -> Tensor:
-        lead = self.weight.shape[:-2]
-        if len(lead) == 1 and x.shape[:-2] == lead:  # the usual case, without the views
-            return torch.baddbmm(self.bias, x, self.weight)
-        x = x.expand(*lead, *x.shape[-2:])
-        y = torch.baddbmm(self.bias.flatten(0, -3), x.flatten(0, -3), self.weight.flatten(0, -3))
-        return y.unflatten(0, lead)
+
+def _affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """x W + b of all networks; x may lack the first axis, that of the members."""
+    lead = w.shape[:-2]
+    y = torch.baddbmm(b.flatten(0, -3), stacked(x, lead), w.flatten(0, -3))
+    return y.unflatten(0, lead)
 
 
 class _LayerNorm(nn.Module):
@@ -73,19 +75,22 @@ class MLP(nn.Module):
     def __init__(self, sizes, streams, members=None, normaliser=None, layer_norm=False):
         super().__init__()
         self.normaliser = normaliser or nn.Identity()
-        self.layers = nn.ModuleList(
-            _Linear(n_in, n_out, streams, members) for n_in, n_out in pairwise(sizes)
-        )
-        self.norms = nn.ModuleList(
-            _LayerNorm(width, streams, members) if layer_norm else nn.Identity()
-            for width in sizes[1:-1]
-        )
+        pairs, widths = pairwise(sizes), sizes[1:-1] if layer_norm else ()
+        self.layers = nn.ModuleList(_Linear(*pair, streams, members) for pair in pairs)
+        self.norms = nn.ModuleList(_LayerNorm(width, streams, members) for width in widths)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.normaliser(x)
-        for layer, norm in zip(self.layers, self.norms, strict=False):
-            x = F.relu(norm(layer(x)))
-        return self.layers[-1](x)
+    def forward(self, x: Tensor, member: int | None = None) -> Tensor:
+        """Of all members, or of one: [K, S, B, n_out] or [S, B, n_out]."""
+        x, params = self.normaliser(x), [p for f in self.layers for p in (f.weight, f.bias)]
+        if member is not None and not self.norms:
+            member, params = None, [p[member] for p in params]
+        # the same, sooner, where there are several networks of several layers
+        if len(params) > 2 and not self.norms and params[0].shape[:-2].numel() > 1:
+            return Layers.apply(x, *params)
+        for i in range(len(self.layers)):
+            x = _affine(F.relu(x) if i else x, *params[2 * i : 2 * i + 2])
+            x = self.norms[i](x) if i < len(self.norms) else x
+        return x if member is None else x[member]
 
 
 class Critic(nn.Module):
@@ -98,8 +103,10 @@ class Critic(nn.Module):
         self.normaliser = normaliser or nn.Identity()
         self.body = MLP([obs_dim + act_dim, *hidden, 1], streams, members, layer_norm=layer_norm)
 
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        return self.body(torch.cat([self.normaliser(obs), action], dim=-1)).squeeze(-1)
+    def forward(self, obs: Tensor, action: Tensor, member: int | None = None) -> Tensor:
+        """Of all members, [K, S, B], or of one, [S, B]."""
+        x = torch.cat([self.normaliser(obs), action], dim=-1)
+        return self.body(x, member).squeeze(-1)
 
 
 class DiscreteCritic(nn.Module):
@@ -127,4 +134,11 @@ def frozen_copy(net: nn.Module) -> nn.Module:
 @torch.no_grad()
 def polyak(target: nn.Module, net: nn.Module, target_rate: float) -> None:
     """target <- (1 - target_rate) target + target_rate net, in place."""
-    torch._foreach_lerp_(list(target.parameters()), list(net.parameters()), target_rate)
+    torch._foreach_lerp_(_parameters(target), _parameters(net), target_rate)
+
+
+def _parameters(net: nn.Module) -> list[Tensor]:
+    """A network's parameters, listed once: looking for them costs as much as moving them."""
+    if net not in _LISTED:
+        _LISTED[net] = list(net.parameters())
+    return _LISTED[net]

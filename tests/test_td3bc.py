@@ -61,10 +61,10 @@ def test_rebrac_target_by_hand_and_td3s_without_the_penalty():
     q = nets.critic(batch.next_obs, action).amin(0)
     far = ((action - next_action) ** 2).sum(-1)
     wanted = batch.reward + 0.9 * (1 - ENDS) * (q - 0.3 * known * far)
-    target = rebrac_target(nets, batch, next_action, known, config, noise[0])
+    target = rebrac_target(nets, batch, (next_action, known), config, noise[0])
     assert torch.allclose(target, wanted, atol=1e-6)
     free = dataclasses.replace(config, next_weight=0.0)
-    without = rebrac_target(nets, batch, next_action, known, free, noise[0])
+    without = rebrac_target(nets, batch, (next_action, known), free, noise[0])
     assert torch.allclose(without, td3_target(nets, batch, config, noise[0]), atol=1e-6)
     assert torch.allclose(without[:, [2, 5]], target[:, [2, 5]])  # nothing to compare with
     assert torch.equal(target[:, [0, 3]], batch.reward[:, [0, 3]])  # nothing follows

@@ -47,16 +47,14 @@ PAPER = Config(
     updates=1_000_000,
 )
 
-# What a task changes in `make results`.
+# What a task changes in `make results`: values have settled, and their size decides lambda.
 TASKS = {
+    "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95},
+    "fog": {"discount": 0.95, "temperature": 0.1},
     "maze": {"discount": 0.98, "temperature": 0.1},
-    "windy": {"target_rate": 0.02, "temperature": 0.3},
-    "frozenlake": {"target_rate": 0.02, "temperature": 0.1},
-    "cartpole": {"target_rate": 0.02},
-    "fog": {"temperature": 0.1},
-    "hopper": {"updates": 20_000},
-    "halfcheetah": {"updates": 20_000},
+    "windy": {"temperature": 0.3},
+    "frozenlake": {"temperature": 0.1},
 }
 
 

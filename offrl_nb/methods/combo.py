@@ -73,12 +73,12 @@ PAPER = Config(
     updates=1_000_000,
 )
 
-# What a task changes in `make results`.
+# What a task changes in `make results`: values have settled.
 TASKS = {
+    "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95},
+    "fog": {"discount": 0.95},
     "maze": {"discount": 0.98, "temperature": 0.1},
-    "hopper": {"updates": 20_000},
-    "halfcheetah": {"updates": 20_000},
 }
 
 
@@ -136,7 +136,7 @@ def train_in(ensemble, dataset, config, streams, evaluate=None, evaluations=10, 
     nets = make_nets(ensemble, dataset, config, streams)
     critic_adam = adam(nets.critic, config.learning_rate)
     policy_adam = adam(nets.policy, config.policy_learning_rate)
-    coef_adam = torch.optim.Adam([nets.log_coef], lr=config.policy_learning_rate)
+    coef_adam = adam([nets.log_coef], config.policy_learning_rate)
     real = round(config.real_share * config.batch_size)
     logged_rows = dataset.batches(real, streams)
     model_rows = model_batches(dataset, nets, config, streams, config.batch_size - real)

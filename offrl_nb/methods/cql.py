@@ -50,16 +50,15 @@ PAPER = Config(
     updates=3_000_000,  # 3,000 epochs of 1,000; the first 40,000 of its policy are cloning
 )
 
-# What a task changes in `make results`: how soon values arrive, how large they are.
+# What a task changes in `make results`: values have settled, and their size decides the weight.
 TASKS = {
+    "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95},
-    "cartpole": {"target_rate": 0.02, "cql_weight": 2.0},
-    "windy": {"target_rate": 0.02, "cql_weight": 2.0},
-    "frozenlake": {"target_rate": 0.02, "cql_weight": 0.1},
-    "fog": {"cql_weight": 0.5},
-    "maze": {"cql_weight": 0.5, "temperature": 0.1},
-    "hopper": {"updates": 20_000},
-    "halfcheetah": {"updates": 20_000},
+    "cartpole": {"cql_weight": 2.0},
+    "windy": {"cql_weight": 2.0},
+    "frozenlake": {"cql_weight": 0.1},
+    "fog": {"discount": 0.95, "cql_weight": 0.5},
+    "maze": {"discount": 0.98, "cql_weight": 0.5, "temperature": 0.1},
 }
 
 
@@ -218,10 +217,10 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
     streams = Streams(seeds, dataset.obs.device)
     nets = make_nets(dataset, streams, config)
     critic_adam = adam(nets.critic, config.learning_rate)
-    factor_adam = torch.optim.Adam([nets.log_factor], lr=config.learning_rate)
+    factor_adam = adam([nets.log_factor], config.learning_rate)
     if not dataset.n_actions:
         policy_adam = adam(nets.policy, config.policy_learning_rate)
-        coef_adam = torch.optim.Adam([nets.log_coef], lr=config.policy_learning_rate)
+        coef_adam = adam([nets.log_coef], config.policy_learning_rate)
     terms = discrete_terms if dataset.n_actions else continuous_terms
     batches = dataset.batches(config.batch_size, streams)
 

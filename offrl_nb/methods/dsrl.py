@@ -49,13 +49,12 @@ PAPER = Config(
     updates=500_000,
 )
 
-# What a task changes in `make results`.
+# What a task changes in `make results`: values have settled.
 TASKS = {
+    "all": {"target_rate": 0.02, "updates": 10_000, "flow_share": 1},
     "pendulum": {"discount": 0.95},
-    "maze": {"discount": 0.98, "target_rate": 0.01, "entropy_coef": 0.01},
-    "fog": {"discount": 0.95, "target_rate": 0.01, "flow_steps": 20},
-    "hopper": {"updates": 20_000},
-    "halfcheetah": {"updates": 20_000},
+    "fog": {"discount": 0.95, "flow_steps": 20},
+    "maze": {"discount": 0.98, "entropy_coef": 0.01},
 }
 
 
@@ -166,7 +165,7 @@ def make_update(nets, streams, config):
     critic_adam = adam(nets.critic, config.learning_rate)
     noise_adam = adam(nets.noise_critic, config.learning_rate)
     policy_adam = adam(nets.noise_policy, config.learning_rate)
-    coef_adam = torch.optim.Adam([nets.log_coef], lr=config.learning_rate)
+    coef_adam = adam([nets.log_coef], config.learning_rate)
 
     def update(number, batch):
         luck = streams.normal(3, *batch.action.shape[1:])  # [S, 3, B, act_dim]

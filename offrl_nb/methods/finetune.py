@@ -69,18 +69,15 @@ PAPER = Config(
     online_steps=1_000_000,
 )
 
-# What a task changes in `make results`.
+# What a task changes in `make results`: values have settled before the switch.
 TASKS = {
+    "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95},
-    "maze": {
-        "discount": 0.98,
-        "temperature": 0.1,
-        "target_rate": 0.02,
-        "policy_learning_rate": 1e-3,
-    },
+    "fog": {"discount": 0.95},
+    "maze": {"discount": 0.98, "temperature": 0.1, "policy_learning_rate": 1e-3},
     "maze calql": {"cql_weight": 0.5},  # its floor takes part of the push
-    "hopper": {"updates": 10_000, "online_steps": 10_000},
-    "halfcheetah": {"updates": 10_000, "online_steps": 10_000},
+    "hopper": {"online_steps": 10_000},
+    "halfcheetah": {"online_steps": 10_000},
 }
 
 
@@ -125,7 +122,7 @@ class Learner:
         slow = config.policy_learning_rate
         self.critic_adam = adam(self.nets.critic, config.learning_rate)
         self.policy_adam = adam(self.nets.policy, slow)
-        self.coef_adam = torch.optim.Adam([self.nets.log_coef], lr=slow)
+        self.coef_adam = adam([self.nets.log_coef], slow)
 
     @torch.no_grad()
     def explore(self, obs, noise):

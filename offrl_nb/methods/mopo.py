@@ -63,12 +63,12 @@ PAPER = Config(
     updates=1_000_000,
 )
 
-# What a task changes in `make results`.
+# What a task changes in `make results`: values have settled.
 TASKS = {
+    "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95},
+    "fog": {"discount": 0.95},
     "maze": {"discount": 0.98},
-    "hopper": {"updates": 20_000},
-    "halfcheetah": {"updates": 20_000},
 }
 
 

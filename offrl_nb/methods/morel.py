@@ -58,12 +58,12 @@ class Config:
 # width, here SAC's too, and the discount. Its planner is another one; all else is our default.
 PAPER = Config(members=4, elites=4, hidden=(512, 512), discount=0.999)
 
-# What a task changes in `make results`.
+# What a task changes in `make results`: values have settled.
 TASKS = {
+    "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95},
+    "fog": {"discount": 0.95},
     "maze": {"discount": 0.98},
-    "hopper": {"updates": 20_000},
-    "halfcheetah": {"updates": 20_000},
 }
 
 
