@@ -10,7 +10,7 @@ SITE := _config.yml _toc.yml repository.yml index.md references.bib $(shell find
 	-not -path '*/.*' -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test retest serve new chapter execute methods assignments claims results bench data set-repo lint format lab clean need-chapter
+.PHONY: help env book test retest serve new chapter execute methods assignments claims results trials bench data set-repo lint format lab clean need-chapter
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ claims: need-chapter $(READY) ## CH=bc: re-run a chapter's claims with three oth
 
 results: $(READY) ## train every method on every shipped dataset (SIZE=paper: published settings; resumable)
 	@$(PY) scripts/results.py --size $(or $(SIZE),book) $(ARGS)
+
+trials: $(READY) ## choose settings on seeds 100-104, beside cloning (ARGS="--methods iql --datasets pendulum/mixed-v0")
+	@OMP_NUM_THREADS=1 $(PY) scripts/trials.py $(ARGS)
 
 bench: $(READY) ## measure speed beside other code, write benchmarks/README.md (CHAPTERS=1: the chapters too)
 	@OMP_NUM_THREADS=1 $(PY) benchmarks/bench.py $(if $(CHAPTERS),--chapters)

@@ -60,14 +60,15 @@ def keys(slug: str) -> dict[str, str]:
 def settings(slug: str, variant: str, size: str, dataset_id: str):
     """The Config of a run: a few updates (fast), the chapter's (book), the published ones (paper).
 
-    A chapter may print what a task changes, for all variants or for one; not for paper. "all" means every
-    task: TASKS = {"all": {"updates": 10_000}, "pendulum": {"discount": 0.95}, "maze calql": {"cql_weight": 1.0}}.
+    A chapter may print what a task changes, or a log of it, for all variants or for one; not for paper:
+    TASKS = {"all": {"updates": 9_000}, "pendulum": {"discount": 0.95}, "pendulum/mixed calql": {"samples": 4}}.
     """
     module = importlib.import_module(f"offrl_nb.methods.{slug}")
     config = module.PAPER if size == "paper" else module.Config()
-    tasks, task, changes = getattr(module, "TASKS", {}), dataset_id.split("/")[0], {}
-    for key in ("all", f"all {variant}", task, f"{task} {variant}") if size != "paper" else ():
-        changes |= tasks.get(key, {})
+    tasks, changes = getattr(module, "TASKS", {}), {}
+    for key in ("all", dataset_id.split("/")[0], dataset_id.rsplit("-v", 1)[0]):
+        if size != "paper":
+            changes |= tasks.get(key, {}) | tasks.get(f"{key} {variant}", {})
     changes |= {"variant": variant} if variant else {}
     if size == "fast":
         changes |= {name: 50 for name in LENGTHS if hasattr(config, name)}

@@ -2,7 +2,7 @@
 
 Seeds 100-104, which no chapter reports. A run that ends clearly below cloning, or clearly below its own best
 evaluation, is repeated with the one weight of its constraint smaller and larger; nothing else is varied.
-Everything that was tried is stored in results/trials/<slug>.csv, with what was chosen and why. Resumable, and
+Everything that was tried is stored in results/trials/<key>.csv, with what was chosen and why. Resumable, and
 by several processes at once, each with methods of its own.
 """
 
@@ -25,10 +25,8 @@ from results import keys, settings, surroundings, written
 
 SEEDS = range(100, 105)
 EPISODES, EVALUATIONS = 10, 5
-CLEARLY = (
-    0.05,
-    0.10,
-)  # below cloning, below its own best: shares of the range between the references
+# Below cloning, and below its own best, in shares of the range between the references.
+CLEARLY = 0.05, 0.10
 # The weight that holds a method to the log, and what it is multiplied by.
 SWEPT = {
     "awac": ("temperature", (0.2, 5)),
@@ -53,9 +51,7 @@ SWEPT = {
 class Wanted:
     """Which choices to make; those that are stored already are left alone."""
 
-    methods: tuple[
-        str, ...
-    ]  # keys, such as iql td3bc-rebrac; bc comes first: the others are held against it
+    methods: tuple[str, ...]  # keys, such as iql td3bc-rebrac; bc comes first
     datasets: tuple[str, ...] = ()  # Minari ids; none: every shipped dataset
     folder: Path = Path("results/trials")
 
@@ -77,12 +73,12 @@ def tried(key: str, slug: str, dataset, config) -> dict:
     return row | said | {"config": json.dumps(dataclasses.asdict(config))}
 
 
-def faults(row: dict, cloned: list[float], reference: tuple[float, float]) -> str:
+def faults(row: dict, clones: list[float], reference: tuple[float, float]) -> str:
     """In what a run is clearly worse than cloning, or than it was itself; empty if in nothing."""
     unit, ends = reference[1] - reference[0], json.loads(row["last_of_seeds"])
     found = []
-    gap = np.mean(ends) - np.mean(cloned)
-    if not np.isfinite(gap) or (gap < -CLEARLY[0] * unit and difference(ends, cloned)[1] < 0):
+    gap = np.mean(ends) - np.mean(clones)
+    if not np.isfinite(gap) or (gap < -CLEARLY[0] * unit and difference(ends, clones)[1] < 0):
         found.append(f"{-gap / unit:.0%} of the references' range below cloning")
     if not row["best"] - row["last"] < CLEARLY[1] * unit:
         found.append(f"{(row['best'] - row['last']) / unit:.0%} below its own best")
@@ -100,16 +96,17 @@ def weights(key: str, slug: str, dataset, config) -> dict[str, object]:
     return {f"{name} {x:g}": dataclasses.replace(config, **{name: x}) for x in found}
 
 
-def choose(key: str, slug: str, dataset, cloned: list[float]) -> list[dict]:
+def choose(key: str, slug: str, dataset, clones: list[float]) -> list[dict]:
     """All runs of a method on a log; one of them is chosen, and the first row says why."""
     config = settings(slug, keys(slug)[key], "book", dataset.id)
     rows = [tried(key, slug, dataset, config) | {"change": ""}]
-    wrong = faults(rows[0], cloned, dataset.reference) if cloned else ""
+    wrong = faults(rows[0], clones, dataset.reference) if clones else ""
+    reason = f"as set: {wrong or 'clearly below neither cloning nor its own best'}"
     for change, other in (weights(key, slug, dataset, config) if wrong else {}).items():
         rows.append(tried(key, slug, dataset, other) | {"change": change})
     best = max(rows, key=lambda row: np.nan_to_num(row["last"], nan=-np.inf))
-    still = faults(best, cloned, dataset.reference) if wrong else ""
-    reason = f"as set: {wrong}" if wrong else "as set: neither clearly below cloning nor its best"
+    still = faults(best, clones, dataset.reference) if wrong else ""
+    reason = reason if clones else "what the others are held against"
     if len(rows) > 1:
         reason += "; " + (f"no weight cures it: {still}" if still else "cured by the weight")
     for row in rows:
@@ -117,31 +114,56 @@ def choose(key: str, slug: str, dataset, cloned: list[float]) -> list[dict]:
     return rows
 
 
-def main() -> None:
-    wanted = tyro.cli(Wanted, prog="make trials")
+def cloned(dataset_id: str, folder: Path) -> list[float]:
+    """What every seed of behaviour cloning earned on a log, as stored."""
+    try:
+        rows = pd.read_csv(folder / "bc.csv").set_index("dataset")
+        return json.loads(rows.last_of_seeds[dataset_id])
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{folder}/bc.csv has no row of {dataset_id}; try bc first.") from error
+
+
+def store(key: str, slug: str, dataset, folder: Path) -> str:
+    """Choose for one method on one log, unless that is stored; returns a line that says what came of it."""
+    target = folder / f"{key}.csv"
+    stored = pd.read_csv(target) if target.exists() else pd.DataFrame({"dataset": []})
+    if dataset.id in set(stored.dataset):
+        return f"{key} on {dataset.id}: stored already"
+    clones = [] if key == "bc" else cloned(dataset.id, folder)
+    with written(target) as half:
+        rows = pd.DataFrame(choose(key, slug, dataset, clones)).assign(**surroundings("cpu"))
+        pd.concat([stored, rows]).to_csv(half, index=False)
+    row = rows[rows.chosen].iloc[0]
+    return (
+        f"{key} on {dataset.id}: {row['last']:.4g} with {row.change or 'what is set'}; {row.reason}"
+    )
+
+
+def main(arguments: list[str]) -> int:
     torch.set_num_threads(1)
     slugs = {key: slug for slug in methods() for key in keys(slug)}
-    around = surroundings("cpu")
-    for dataset_id in wanted.datasets or shipped_ids():
-        dataset = load(dataset_id)
-        for key in wanted.methods:
-            target = wanted.folder / f"{key}.csv"
-            stored = pd.read_csv(target) if target.exists() else pd.DataFrame({"dataset": []})
-            if dataset_id in set(stored.dataset):
-                continue
-            cloned = []
-            if key != "bc":
-                clones = pd.read_csv(wanted.folder / "bc.csv").set_index("dataset")
-                cloned = json.loads(clones.last_of_seeds[dataset_id])
-            try:
-                rows = pd.DataFrame(choose(key, slugs[key], dataset, cloned)).assign(**around)
-            except DataError as error:  # this method cannot use this log
-                print(f"{key} on {dataset_id}: left out. {error}", flush=True)
-                continue
-            with written(target) as half:
-                pd.concat([stored, rows]).to_csv(half, index=False)
-            print(rows[["dataset", "change", "last", "best", "reason"]].to_string(), flush=True)
+    try:
+        wanted = tyro.cli(Wanted, args=arguments, prog="make trials")
+        if unknown := set(wanted.methods) - slugs.keys():
+            raise ValueError(
+                f"There is no method {', '.join(unknown)}; there are {', '.join(slugs)}."
+            )
+        for dataset_id in wanted.datasets or shipped_ids():
+            dataset = load(dataset_id)
+            for key in wanted.methods:
+                try:
+                    line = store(key, slugs[key], dataset, wanted.folder)
+                except DataError as error:  # a method that cannot use this kind of data says so
+                    line = f"{key} on {dataset_id}: left out. {error}"
+                print(line, flush=True)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; what was complete is stored.", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -11,9 +11,11 @@ import pytest
 from notebooks import ROOT
 
 from offrl_nb.__main__ import methods
-from offrl_nb.data import shipped_ids
+from offrl_nb.data import load, shipped_ids
 
 sys.path.insert(0, str(ROOT / "scripts"))
+import trials
+
 from results import keys, settings
 
 TRIALS = sorted((ROOT / "results" / "trials").glob("*.csv"))
@@ -82,3 +84,40 @@ def test_the_settings_of_the_table_are_those_that_were_chosen(path):
         assert not apart, (
             f"{path.stem} on {row.dataset}: chosen and set differ: {apart}; run `make trials`."
         )
+
+
+RUN = {"last_of_seeds": "[1.0, 1.1, 0.9, 1.0, 1.0]", "last": 1.0, "best": 1.05}
+
+
+@pytest.mark.parametrize(
+    "clones, change, found",
+    [
+        ([1.0, 1.0, 1.1, 0.9, 1.0], {}, ""),
+        ([1.2, 0.6, 1.4, 0.9, 1.0], {}, ""),  # below, but not clearly
+        ([3.0, 3.1, 2.9, 3.0, 3.0], {}, "20% of the references' range below cloning"),
+        ([1.0, 1.0, 1.1, 0.9, 1.0], {"best": 3.0}, "20% below its own best"),
+    ],
+)
+def test_what_ends_clearly_below_cloning_or_its_own_best_is_swept(clones, change, found):
+    assert trials.faults(RUN | change, clones, (0.0, 10.0)) == found
+
+
+def test_a_sweep_varies_one_weight_and_the_best_is_chosen(monkeypatch):
+    def tried(key, slug, dataset, config):
+        last = {0.2: 1.0, 1.0: 2.0, 5.0: 9.0}[config.temperature]
+        return RUN | {"last": last, "best": last, "last_of_seeds": json.dumps([last] * 5)}
+
+    monkeypatch.setattr(trials, "tried", tried)
+    rows = trials.choose("awac", "awac", load("pendulum/mixed-v0"), [200.0, 201.0, 202.0, 203.0])
+    assert [row["change"] for row in rows] == ["", "temperature 0.2", "temperature 5"]
+    assert [row["chosen"] for row in rows] == [False, False, True]
+    assert "below cloning; no weight cures it" in rows[2]["reason"] and not rows[0]["reason"]
+
+
+def test_trials_say_in_a_sentence_what_they_cannot_do(tmp_path, capsys):
+    wanted = ["--datasets", "pendulum/mixed-v0", "--folder", str(tmp_path)]
+    assert trials.main(["--methods", "nobody", *wanted]) == 2
+    assert capsys.readouterr().err.startswith("There is no method nobody; there are awac")
+    assert trials.main(["--methods", "iql", *wanted]) == 2
+    assert "has no row of pendulum/mixed-v0; try bc first" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -42,7 +42,8 @@ PAPER = Config(hidden=(256, 256), learning_rate=3e-4, batch_size=256, updates=1_
 TASKS = {
     "all": {"target_rate": 0.02, "updates": 10_000},
     "all td3": {"updates": 20_000},
-    "pendulum": {"discount": 0.95},
+    "pendulum td3": {"updates": 12_000},
+    "pendulum": {"discount": 0.95, "updates": 6_000},
     "fog": {"discount": 0.95},
     "maze": {"discount": 0.98},
 }
