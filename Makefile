@@ -6,11 +6,11 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready$(if $(TORCH),-$(TORCH))
 BOOK := _build/.book
 PORT := 8000
-SITE := _config.yml _toc.yml repository.yml index.md references.bib $(shell find chapters assignments offrl_nb _static _ext -type f \
+SITE := _config.yml _toc.yml repository.yml index.md references.bib $(shell find chapters assignments colab offrl_nb _static _ext -type f \
 	-not -path '*/.*' -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test retest serve new chapter execute methods assignments claims results trials bench data set-repo lint format lab clean need-chapter
+.PHONY: help env book test retest serve new chapter execute methods assignments colab claims results trials bench data set-repo lint format lab clean need-chapter
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,8 +53,11 @@ execute: $(READY) ## re-run the chapters and store their outputs (CH=bc: only th
 methods: $(READY) ## write the chapters' method cells to offrl_nb/methods
 	@$(PY) scripts/methods.py
 
-assignments: $(READY) ## write the student notebooks to assignments/chapters
+assignments: colab ## write the student notebooks to assignments/chapters, and what `make colab` writes
 	@$(PY) scripts/assignments.py
+
+colab: $(READY) ## write the chapters as Colab opens them to colab/chapters
+	@$(PY) scripts/colab.py
 
 claims: need-chapter $(READY) ## CH=bc: re-run a chapter's claims with three other blocks of seeds
 	@$(PY) scripts/claims.py chapters/$(CH).ipynb

@@ -1,11 +1,14 @@
 """What the book adds to its theme, and what it takes away.
 
 - Under the title of a notebook page: its links to Colab and its downloads, and the downloads themselves.
-- In every page's head: a description, taken from its first paragraphs, and its title for previews of links.
+- In every page's head: a description, taken from its first paragraphs, and title and picture for previews of links.
+- A page for wrong addresses, a sitemap, the book's BibTeX entry (`cite-this-book`), and a search through the prose alone.
+- Text of the class `published` only where an address is set, of the class `unpublished` only where none is.
 - Repairs: names and roles that screen readers trip over, scripts that break a page or that it does not need,
   and what keeps a page from showing early: icons are drawn where they stand, images say their size.
 
-`repository.yml` says where the repository lies and which release Colab opens.
+`repository.yml` says where the repository lies and which release Colab opens. As long as its owner is OWNER, no address
+is set, and no link on the site leads to one.
 """
 
 import re
@@ -13,18 +16,27 @@ import shutil
 import struct
 import zipfile
 from html import escape
+from html.entities import html5
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from docutils import nodes
 from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
 
 COLAB = "https://colab.research.google.com/github"
 SHORTEST, LONGEST = 50, 160  # characters of a description
+SHARE = "_static/share.png"  # 1200 x 630, made by scripts/share_image.py
+NO_PROSE = (nodes.literal_block, nodes.math_block, nodes.raw, nodes.comment)
+NOT_FOUND = """<section><h1>Page not found</h1>
+<p>There is no page at this address. It may have moved, or the address has a typing error.</p>
+<ul><li><a href="index.html">Go to the start of the book</a>, with a map of all chapters.</li>
+<li><a href="search.html">Search the book</a>.</li></ul></section>"""
 README = """The assignments of "Offline RL in Notebooks": its chapters with the solutions taken out.
 
 Open one in Jupyter or upload it to Colab, and run the first cell: it installs the package where it is missing.
-Write your answers where the stubs say so; the check below each answers at once. The book: {book}
+Write your answers where the stubs say so; the check below each answers at once.{book}
 Code: MIT. Text, figures and data: CC BY 4.0.
 """
 
@@ -32,14 +44,24 @@ Code: MIT. Text, figures and data: CC BY 4.0.
 def set_addresses(app, config):
     repository = yaml.safe_load((Path(app.confdir) / "repository.yml").read_text())
     owner, name = repository["url"].rstrip("/").split("/")[-2:]
-    config.offrl_colab = f"{COLAB}/{owner}/{name}/blob/{repository['tag']}"
-    config.html_baseurl = f"https://{owner}.github.io/{name}/"
-    config.html_theme_options |= {
-        "repository_url": repository["url"],
-        "use_repository_button": True,
-        "use_issues_button": True,
-        "primary_sidebar_end": [],  # the place of an advertisement
-    }
+    config.html_theme_options["primary_sidebar_end"] = []  # the place of an advertisement
+    config.offrl_published = owner != "OWNER"
+    if config.offrl_published:
+        config.offrl_colab = f"{COLAB}/{owner}/{name}/blob/{repository['tag']}"
+        config.html_baseurl = f"https://{owner}.github.io/{name}/"
+        config.html_theme_options |= {
+            "repository_url": repository["url"],
+            "use_repository_button": True,
+            "use_issues_button": True,
+        }
+
+
+def choose_text(app, doctree, page):
+    """Takes out what does not hold: of the class `published` without an address, `unpublished` with one."""
+    wrong = "unpublished" if app.config.offrl_published else "published"
+    for node in list(doctree.findall(nodes.Element)):
+        if wrong in node["classes"]:
+            node.parent.remove(node)
 
 
 # Launch line and downloads
@@ -51,17 +73,20 @@ def assignments(app):
 
 def launch_line(app, page, pathto):
     """Links to Colab and downloads of a notebook page; those of the assignment only where there is one."""
-    slug, colab = page.split("/")[-1], app.config.offrl_colab
-    run = [f'<a href="{colab}/{page}.ipynb">read and run</a>']
+    slug, start = page.split("/")[-1], app.config.offrl_colab
+    readable = f"colab/{page}.ipynb"  # the same chapter, in Markdown that Colab understands
+    shown = readable if (Path(app.srcdir) / readable).exists() else f"{page}.ipynb"
+    run = [f'<a href="{start}/{shown}">read and run</a>']
     download = [
         f'<a href="{pathto(f"_sources/{page}.ipynb", 1)}" download="{slug}.ipynb">notebook</a>'
     ]
     if any(path.stem == slug for path in assignments(app)):
         own = f"assignments/{page}.ipynb"
-        run.append(f'<a href="{colab}/{own}">assignment</a>')
+        run.append(f'<a href="{start}/{own}">assignment</a>')
         href = pathto(own, 1)
         download.append(f'<a href="{href}" download="{slug}_assignment.ipynb">assignment</a>')
-    parts = {"Open in Colab": run, "Download": download}
+    parts = {"Open in Colab": run} if app.config.offrl_published else {}
+    parts["Download"] = download
     inner = "\n".join(
         f"<li><span>{name}:</span> {' <span aria-hidden=true>|</span> '.join(links)}</li>"
         for name, links in parts.items()
@@ -77,7 +102,8 @@ def write_downloads(app):
     if not assignments(app):
         return
     (out / "assignments" / "chapters").mkdir(parents=True)
-    files = {"README.txt": README.format(book=app.config.html_baseurl).encode()}
+    address = app.config.html_baseurl
+    files = {"README.txt": README.format(book=address and f" The book: {address}").encode()}
     for path in assignments(app):
         files[path.name] = path.read_bytes()
         (out / "assignments" / "chapters" / path.name).write_bytes(files[path.name])
@@ -118,8 +144,86 @@ def head(app, page, context, doctree):
     tags = {"og:title": title, "og:type": "article", "og:site_name": app.config.html_title}
     tags |= {"og:description": text} if text else {}
     lines = [f'<meta name="description" content="{escape(text)}" />'] if text else []
+    if app.config.offrl_published:  # these need a whole address
+        tags |= {"og:url": context.get("pageurl"), "og:image": app.config.html_baseurl + SHARE}
+        lines.append('<meta name="twitter:card" content="summary_large_image" />')
     lines += [f'<meta property="{k}" content="{escape(v)}" />' for k, v in tags.items() if v]
     return "\n".join(lines)
+
+
+# Citation, search, and what is found from outside
+
+
+def bibtex(cff, year, published):
+    """The book as a BibTeX entry, from what CITATION.cff says."""
+    names = [
+        f"{{{a['name']}}}" if "name" in a else f"{a['family-names']}, {a['given-names']}"
+        for a in cff["authors"]
+    ]
+    fields = {"title": f"{{{cff['title']}}}", "author": " and ".join(names), "year": year}
+    fields |= {"note": f"Version {cff['version']}"} | ({"url": cff["url"]} if published else {})
+    key = re.sub(r"\W+", "_", cff["title"].lower())
+    lines = "".join(f"  {name:<6} = {{{value}}},\n" for name, value in fields.items())
+    return f"@misc{{{key},\n{lines}}}"
+
+
+class CiteThisBook(SphinxDirective):
+    def run(self):
+        path = Path(self.env.app.confdir) / "CITATION.cff"
+        self.env.note_dependency(str(path))
+        cff = yaml.safe_load(path.read_text())
+        text = bibtex(cff, self.config.copyright, self.config.offrl_published)
+        return [nodes.literal_block(text, text, language="bibtex")]
+
+
+def plain(tex):
+    """A short formula as it would be typed; an ellipsis for any other."""
+    tex = re.sub(r"\\(\w+) ?", lambda m: html5.get(f"{m[1]};", m[0]), tex)
+    return "…" if re.search(r"[\\{}^]", tex) else tex
+
+
+def prose(doctree):
+    """A copy of a page without its code, formulas and outputs."""
+    copy = doctree.deepcopy()
+    for node in list(copy.findall(nodes.Element)):
+        if isinstance(node, nodes.math):
+            node.parent.replace(node, nodes.Text(plain(node.astext())))
+        elif isinstance(node, NO_PROSE) or {"cell_input", "cell_output"} & set(node["classes"]):
+            node.parent.remove(node)
+    return copy
+
+
+def search_prose(app):
+    """Sphinx looks for words in all that a page holds; here it gets the prose."""
+    if app.builder.format == "html":
+        index_page = app.builder.index_page
+        app.builder.index_page = lambda page, doctree, title: index_page(
+            page, prose(doctree), title
+        )
+
+
+def page_not_found(app):
+    yield "404", {"title": "Page not found", "body": NOT_FOUND}, "page.html"
+
+
+def link_from_root(path, address):
+    """The page for wrong addresses is shown at any depth, so its links begin at the root of the site."""
+    root = urlsplit(address).path or "/"
+    links = r'((?:href|src|action|content_root)=")(?!\w+:|[#/])(?:\./)?'
+    path.write_text(re.sub(links, rf"\g<1>{root}", path.read_text()))
+
+
+def write_sitemap(app):
+    """The addresses of all pages, for search engines; only where the site has an address."""
+    path, start = Path(app.outdir) / "sitemap.xml", app.config.html_baseurl
+    path.unlink(missing_ok=True)
+    if start:
+        pages = [app.builder.get_target_uri(page) for page in sorted(app.env.found_docs)]
+        urls = "".join(f"<url><loc>{escape(start + page)}</loc></url>\n" for page in pages)
+        path.write_text(
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{urls}</urlset>\n'
+        )
 
 
 # Repairs
@@ -159,11 +263,16 @@ REPAIRS = [
     (r'<script ((?:[\w-]+="[^"]*" )*)src="', r'<script defer \1src="'),
     (r"<script>DOCUMENTATION_OPTIONS.pagename = '[^']*';</script>", ""),
     (r'<script defer defer(?:="defer")? ', "<script defer "),
-    # formulas are typeset once the text stands: 1.1 MB less before the first view of a page
+    # site.js fetches MathJax when the reader moves: 1.1 MB less before the first view of a page
     (
         r'<script defer src="([^"]*mathjax/tex-chtml\.js[^"]*)"></script>',
-        r"""<script>addEventListener("load", () => document.head.append(Object.assign("""
-        r"""document.createElement("script"), {src: "\1"})));</script>""",
+        r'<meta name="mathjax" content="\1" />',
+    ),
+    # site.js mends what searchtools.js defines
+    (
+        r'(<script defer src="_static/site\.js[^>]*></script>)\s*'
+        r'(<script defer src="_static/searchtools\.js[^>]*></script>)',
+        r"\2\n  \1",
     ),
     # light or dark from the first paint on, not when the theme's script has come
     (r'dataset\.theme = localStorage\.getItem\("theme"\) \|\| "auto";', "dataset.theme = " + EARLY),
@@ -251,6 +360,8 @@ def finish(app, error):
     for path in Path(app.outdir).rglob("*.html"):
         if static not in path.parents:
             fitted |= repair(path, static)
+    link_from_root(Path(app.outdir) / "404.html", app.config.html_baseurl)
+    write_sitemap(app)
     if app.fresh_env_used:  # otherwise some pages were repaired by an earlier build
         for pattern in {pattern for pattern, _ in REPAIRS} - fitted:
             raise ExtensionError(
@@ -260,7 +371,12 @@ def finish(app, error):
 
 def setup(app):
     app.add_config_value("offrl_colab", "", "html")
+    app.add_config_value("offrl_published", False, "env")
+    app.add_directive("cite-this-book", CiteThisBook)
     app.connect("config-inited", set_addresses, priority=10)
+    app.connect("builder-inited", search_prose)
+    app.connect("doctree-resolved", choose_text)
+    app.connect("html-collect-pages", page_not_found)
     app.connect("html-page-context", change_page, priority=900)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Re-runs chapter notebooks and stores their outputs: the named one, or all in _toc.yml.
+# Re-runs chapter notebooks and stores their outputs and times: the named one, or all in _toc.yml.
 set -eu
 python=$1
 pages=${2:+chapters/$2}
+export OMP_NUM_THREADS=1 # as in the tests; and the header's seconds are those of one core
 for page in ${pages:-$(sed -n 's/.*file: *\([^ #]*\).*/\1/p' _toc.yml)}; do
     if [ -f "$page.ipynb" ]; then
-        "$python" -m jupyter nbconvert --to notebook --execute --inplace \
-            --ExecutePreprocessor.record_timing=False "$page.ipynb"
+        "$python" scripts/measures.py --execute "$page.ipynb"
         "$python" scripts/outputs.py "$page.ipynb"
     elif [ -n "$pages" ]; then
         echo "There is no notebook $page.ipynb." >&2
@@ -14,3 +14,4 @@ for page in ${pages:-$(sed -n 's/.*file: *\([^ #]*\).*/\1/p' _toc.yml)}; do
     fi
 done
 "$python" scripts/assignments.py
+"$python" scripts/colab.py

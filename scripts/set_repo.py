@@ -2,6 +2,9 @@
 
     make set-repo URL=https://github.com/me/book TAG=v0.2.0
 
+Then it says what is left to do, and whether the tag is there: Colab opens the notebooks of the tag, so a tag that
+names another address leads readers astray. The same call again, after publishing, checks once more.
+
 `repository.yml` says what holds now. The address changes in every text file that Git does not ignore, the tag
 beside it and on the book's own pages, the version (the tag without its v) where the package is named with it.
 CHANGELOG.md stays as it is. Needs nothing but Python and Git.
@@ -20,8 +23,12 @@ HISTORY = {"CHANGELOG.md"}
 # Here the tag stands without the address, too; elsewhere it may be that of somebody else's release.
 PAGES = re.compile(r"[^./][^/]*\.(md|yml|toml|cff)|chapters/.*\.md")
 NEXT = """
-Now look at `git diff` and publish: commit, `git tag {tag}`, `git push --tags origin main`. In the repository's
-settings, Pages takes its source from GitHub Actions. Colab opens the notebooks of {tag}, so the tag has to be there."""
+Next:
+  1. Look at `git diff`, then commit it.
+  2. {tag_step}
+  3. git push --tags origin main
+  4. In the repository's settings, under Pages, let the source be GitHub Actions. The workflow "pages" builds the
+     site at {site}; if it ran before that, run it again."""
 
 
 def current(texts):
@@ -80,6 +87,20 @@ def text_files(root):
     return texts
 
 
+def step_for_tag(root, url, tag):
+    """What is to be done about the tag: whether it exists, and whether its notebooks name this address."""
+    show = ["git", "show", f"refs/tags/{tag}:repository.yml"]
+    shown = subprocess.run(show, cwd=root, capture_output=True, text=True)
+    if shown.returncode:
+        return f"git tag {tag}   (it does not exist yet, and Colab opens the notebooks of this tag)"
+    if current({"repository.yml": shown.stdout}) != (url, tag):
+        return (
+            f"Take another TAG: {tag} exists already, and its notebooks name another address or release. "
+            f"If nobody has it yet, move it instead: git tag --force {tag}"
+        )
+    return f"The tag {tag} exists and names this address: nothing to do."
+
+
 def main(root, url="", tag=""):
     if not (url or tag):
         return "Say what is new: make set-repo URL=https://github.com/<owner>/<name> TAG=v0.2.0"
@@ -92,11 +113,10 @@ def main(root, url="", tag=""):
     changed = [path for path in texts if renewed[path] != texts[path]]
     for path in changed:
         (root / path).write_bytes(renewed[path].encode())
-    print(
-        "\n".join([*changed, NEXT.format(tag=new[1])])
-        if changed
-        else f"Everything names {new[0]} and {new[1]} already."
-    )
+    print("\n".join(changed or [f"Everything names {new[0]} and {new[1]} already."]))
+    owner, name = URL.fullmatch(new[0]).groups()
+    site = f"https://{owner}.github.io/{name}/"
+    print(NEXT.format(tag_step=step_for_tag(root, *new), site=site))
     return 0
 
 

@@ -3,11 +3,15 @@
 import ast
 import json
 import re
-import textwrap
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from measures import lines_of_code as lines_of_code
+from measures import source, tags
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,25 +73,6 @@ class Chapter:
                 wanted = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
                 kept += [ast.unparse(node) for node in body if isinstance(node, wanted)]
         return "\n\n".join(kept)
-
-
-def lines_of_code(text: str) -> int:
-    """Lines without imports, docstrings, comments and blanks."""
-    left_out = set()
-    for node in ast.walk(ast.parse(textwrap.dedent(text))):
-        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if docstring or isinstance(node, ast.Import | ast.ImportFrom):
-            left_out.update(range(node.lineno, node.end_lineno + 1))
-    lines = [line.strip() for i, line in enumerate(text.splitlines(), 1) if i not in left_out]
-    return sum(bool(line) and not line.startswith("#") for line in lines)
-
-
-def source(cell: dict) -> str:
-    return "".join(cell["source"])
-
-
-def tags(cell: dict) -> list[str]:
-    return cell["metadata"].get("tags", [])
 
 
 def chapters(kind: str | None = None) -> list[Chapter]:

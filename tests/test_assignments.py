@@ -1,4 +1,4 @@
-"""Student notebooks: no solution left, plain Markdown, and an unsolved one runs to its end."""
+"""Student notebooks: no solution left, and an unsolved one runs to its end. Their text: test_colab_copies.py."""
 
 import re
 import sys
@@ -31,10 +31,9 @@ def test_no_solution_and_no_output_is_left(chapter, assignment):
 
 
 @every
-def test_the_text_is_plain_markdown(chapter, assignment):
-    assert not re.search(r"(?m)\{[a-z:]+\}`|^[:`]{3,}\{|\$\$ \(", assignment.prose)
-    assert "This is the assignment" in assignment.prose
-    assert set().union(*map(tags, assignment.cells)) <= {"setup", "exercise", "check"}
+def test_it_says_that_it_is_one_and_names_every_exercise(chapter, assignment):
+    assert "**This is the assignment.**" in assignment.prose
+    assert set().union(*map(tags, assignment.cells)) <= {"setup", "method", "exercise", "check"}
     for exercise in chapter.exercises():
         assert f"**Exercise: {exercise.title}**" in assignment.prose
 
@@ -61,21 +60,3 @@ def test_an_unsolved_notebook_runs_to_its_end_and_fails_strictly_in_its_checks_o
     ]
     assert not hints, "a hint comes after a wrong answer, not before any"
     assert f"0 of {len(checks)} checks pass." in printed
-
-
-@pytest.mark.parametrize("unknown", ["{prf:ref}`x`", "```{note}\nfenced\n```"])
-def test_what_the_script_does_not_know_is_named(unknown):
-    with pytest.raises(ValueError, match="does not know how to write out"):
-        script.plain(f"text\n\n{unknown}", {}, {}, {})
-
-
-def test_boxes_equations_citations_and_references_are_written_out():
-    text = (
-        "(label)=\n:::{exercise} A title\n:label: ex\n\nDo {eq}`eq-a`.\n:::\n\n$$\nx\n$$ (eq-a)\n\n"
-        "By {cite:t}`k` {cite:p}`k, l` and {ref}`ex`."
-    )
-    citations = {"k": "Ross and Bagnell, 2010", "l": "Chen et al., 2021"}
-    assert script.plain(text, {"eq-a": 3}, {"ex": "A title"}, citations) == (
-        "> **Exercise: A title**\n>\n> Do (3).\n\n$$\nx \\tag{3}\n$$\n\n"
-        "By Ross and Bagnell (2010) (Ross and Bagnell, 2010; Chen et al., 2021) and A title."
-    )

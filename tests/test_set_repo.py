@@ -188,8 +188,53 @@ def test_files_are_written_only_for_a_right_address(tmp_path, capsys):
     changed = sorted(path for path in paths if before[path] != snapshot()[path])
     assert changed == sorted(set(paths) - {"CHANGELOG.md"})
     printed = capsys.readouterr().out
-    assert printed.splitlines()[: len(changed)] == changed and f"git tag {NEW[1]}" in printed
+    assert printed.splitlines()[: len(changed)] == changed
+    for step in (
+        f"git tag {NEW[1]}",
+        "git push --tags",
+        "Pages",
+        "https://some-body.github.io/" + "a.book/",
+    ):
+        assert step in printed
     assert set_repo.main(tmp_path, *NEW) == 0
     assert "already" in capsys.readouterr().out
     assert set_repo.main(tmp_path, *OLD) == 0
     assert snapshot() == before
+
+
+def git(folder, *words):
+    who = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_tag_has_to_be_there_and_to_name_the_address(tmp_path):
+    url, tag = NEW
+    (tmp_path / "repository.yml").write_text(f"url: {url}\ntag: {tag}\n")
+    git(tmp_path, "init")
+    assert "does not exist yet" in set_repo.step_for_tag(tmp_path, url, tag)
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "a release")
+    git(tmp_path, "tag", tag)
+    assert "nothing to do" in set_repo.step_for_tag(tmp_path, url, tag)
+    elsewhere = set_repo.step_for_tag(tmp_path, url + "-2", tag)
+    assert "another address" in elsewhere and "\n" not in elsewhere
+
+
+def test_a_bare_python_is_enough():
+    """No package is needed, not even those that come with pip."""
+    script = ROOT / "scripts" / "set_repo.py"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", script], capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 1 and done.stderr.startswith("Say what is new")
+    (recipe,) = re.findall(r"(?m)^set-repo:(.*)\n", (ROOT / "Makefile").read_text())
+    assert "READY" not in recipe, "the environment would be made first"
+
+
+def test_code_means_the_same_at_another_address():
+    """A script that asks for the placeholder by its whole name would be renamed with it."""
+    after = renewed(TEXTS, OLD, NEW)
+    code = [
+        path for path in TEXTS if path.startswith(("scripts/", "_ext/")) and path.endswith(".py")
+    ]
+    assert [path for path in code if after[path] != TEXTS[path]] == []

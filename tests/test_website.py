@@ -13,6 +13,8 @@ import json
 import os
 import re
 import shutil
+import struct
+import sys
 import threading
 import urllib.request
 import zipfile
@@ -22,8 +24,14 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
+from notebooks import ROOT
+from pybtex.database import parse_string
 
-ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "_ext"))
+import offrl_site
+
 HTML = ROOT / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_BROWSER = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -106,7 +114,7 @@ class Visit:
     """A page opened in a fresh context, with everything that went wrong on the way."""
 
     def __init__(self, browser, site, viewport=DESKTOP):
-        self.site, self.problems = site, []
+        self.site, self.problems, self.requests = site, [], []
         self.context = browser.new_context(viewport=viewport)
         self.context.route("**/*", self._route)
         self.page = self.context.new_page()
@@ -116,6 +124,7 @@ class Visit:
         self.page.on("response", self._response)
 
     def _route(self, route):
+        self.requests.append(route.request.url)
         if route.request.url.startswith((self.site, "data:", "blob:")):
             route.continue_()
         else:
@@ -132,7 +141,8 @@ class Visit:
 
     def open(self, path):
         self.page.goto(f"{self.site}/{path}", wait_until="load")
-        # formulas are typeset after the page has loaded, when they come near; printing wants them all
+        # formulas are typeset once a reader moves, when they come near; printing wants them all
+        self.page.evaluate("() => dispatchEvent(new Event('scroll'))")
         self.page.wait_for_function(
             "() => !document.querySelector('.math') || window.MathJax?.startup?.promise"
         )
@@ -193,6 +203,7 @@ ROOM_FOR_CODE = """() => {
   return rooms.length ? Math.floor(Math.min(...rooms)) : null;
 }"""
 LINKS = "selector => [...document.querySelectorAll(selector)].map(a => a.href)"
+TEXTS = "selector => [...document.querySelectorAll(selector)].map(e => e.textContent.trim())"
 CONTENTS = "selector => [...document.querySelectorAll(selector)].map(m => m.content)"
 SHOWN = """selector => [...document.querySelectorAll(selector)]
   .filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0).map(e => e.className || e.tagName)"""
@@ -241,6 +252,7 @@ def on_a_desktop(v):
     """Everything that the tests want to know of a page on a desktop, and then on paper."""
     seen = SimpleNamespace(
         problems=v.problems,
+        fonts=[url for url in v.requests if re.search(r"\.(woff2?|ttf)\b", url)],
         levels=v.look(HEADINGS),
         language=v.look("() => document.documentElement.lang"),
         raw_tex=v.look(RAW_TEX),
@@ -254,6 +266,7 @@ def on_a_desktop(v):
         colab=v.look(LINKS, "a[href*='colab.research']"),
         description=v.look(CONTENTS, "meta[name=description]"),
         title=v.look(CONTENTS, "meta[property='og:title']"),
+        navigation=v.look(TEXTS, ".bd-sidenav .toctree-l1 > a"),
         footer=v.look("() => document.querySelector('.bd-footer-content').innerText"),
         on_screen=v.look(SHOWN, ON_SCREEN_ONLY),
     )
@@ -334,6 +347,7 @@ def test_page_on_a_desktop(desktop, page):
     assert seen.formulas or not re.search(r"\$[^$]+\$", source(page))
     assert seen.no_alt == [], "images need alt text"
     assert seen.broken_images == []
+    assert not [url for url in seen.fonts if "mathjax" not in url], "a font for an icon"
 
 
 @each(NOTEBOOKS)
@@ -350,6 +364,11 @@ def test_page_on_a_phone(phone, page):
 
 def repository() -> dict[str, str]:
     return yaml.safe_load((ROOT / "repository.yml").read_text())
+
+
+def published() -> bool:
+    """Whether an address is set; until then no link leads to the placeholder."""
+    return "/OWNER/" not in repository()["url"]
 
 
 def colab(path: str) -> str:
@@ -369,21 +388,33 @@ def missing_notebooks(links: list[str]) -> list[str]:
     return [path for path in paths if not (ROOT / path).is_file()]
 
 
+def readable(page: str) -> str:
+    """The notebook that "read and run" opens: the copy for Colab where there is one."""
+    copy = f"colab/{page}.ipynb"
+    return copy if (ROOT / copy).exists() else f"{page}.ipynb"
+
+
 @each(NOTEBOOKS)
 def test_a_notebook_page_leads_to_colab_and_downloads(desktop, page):
-    links = desktop(page).launch
-    notebooks = [f"{page}.ipynb"]
-    if has_exercises(page):
-        notebooks.append(f"assignments/{page}.ipynb")
-    half = len(notebooks)
-    assert links[:half] == [colab(path) for path in notebooks]
-    assert desktop(page).colab == links[:half], "a second button"
+    links, own = desktop(page).launch, f"assignments/{page}.ipynb"
+    assigned = [own] if has_exercises(page) else []
+    in_colab = [colab(path) for path in [readable(page), *assigned]] if published() else []
+    assert links[: len(in_colab)] == in_colab
+    assert desktop(page).colab == in_colab, "a second button"
     assert missing_notebooks(links) == []
-    assert len(links) == 2 * half
-    for link, path in zip(links[half:], notebooks, strict=True):
+    downloads = zip(links[len(in_colab) :], [f"{page}.ipynb", *assigned], strict=True)
+    for link, path in downloads:
         with urllib.request.urlopen(link) as answer:
             assert answer.status == 200
             assert answer.read() == (ROOT / path).read_bytes(), f"{link} is not {path}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "search", "404"])
+def test_no_link_leads_to_a_placeholder(page):
+    found = re.findall(
+        r'(?:href|src|content)="([^"]*OWNER[^"]*)', (HTML / f"{page}.html").read_text()
+    )
+    assert found == []
 
 
 @pytest.mark.xdist_group("chapters/using_this_book")
@@ -445,14 +476,236 @@ def test_links_inside_the_book_lead_somewhere(desktop, site, page):
             assert not anchor or f'id="{anchor}"' in target.read_text(), f"{page}: #{anchor}"
 
 
-def test_search_finds_a_chapter(visit):
+def toc_chapters() -> list[str]:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [c["file"] for part in toc["parts"] if part.get("numbered") for c in part["chapters"]]
+
+
+@pytest.mark.xdist_group("index")
+def test_the_landing_page_leads_on(visit, site):
+    chapters = [f"{site}/{page}.html" for page in toc_chapters()]
     with visit() as v:
-        v.open("search.html?q=cloning")
-        v.page.wait_for_selector("#search-results li a", timeout=10_000)
-        found = v.look(
-            "() => [...document.querySelectorAll('#search-results li a')].map(a => a.href)"
+        v.open("index.html")
+        assert v.look(LINKS, "a.start") == [chapters[0]], "the start is the first chapter"
+        rows = v.look(LINKS, ".method-map li > p > strong > a, .method-map li > strong > a")
+        assert set(chapters) <= set(rows), "a chapter is not on the map"
+        assert len(rows) == v.look("() => document.querySelectorAll('.method-map li').length")
+        cards = v.look("() => document.querySelectorAll('.sd-card').length")
+        assert cards == len(v.look(LINKS, ".sd-card a.sd-stretched-link")) == 3
+        clone = f"git clone {repository()['url']} "
+        assert (clone in v.look("() => document.body.innerText")) == published()
+
+
+@pytest.mark.xdist_group("index")
+def test_the_navigation_needs_no_acronyms(desktop):
+    titles = [re.sub(r"^\d+\. ", "", title) for title in desktop("index").navigation]
+    assert len(titles) == len(PAGES)
+    alone = [title for title in titles if re.fullmatch(r"\w*[A-Z]\w*[A-Z]\S*", title)]
+    assert alone == [], "give it a title in _toc.yml, with the name written out"
+
+
+def test_the_readme_lists_every_chapter():
+    linked = re.findall(r"\]\((chapters/\w+)\.ipynb\) \| \S", (ROOT / "README.md").read_text())
+    assert linked == toc_chapters()
+
+
+def test_a_wrong_address_shows_a_page_at_any_depth(visit):
+    root = f"/{repository()['url'].split('/')[-1]}/" if published() else "/"
+    text = (HTML / "404.html").read_text()
+    links = re.findall(r'(?:href|src|action)="([^"]+)"', text)
+    inside = [link for link in links if not re.match(r"#|\w+:", link)]
+    for link in inside:
+        path = re.sub(r"[?#].*", "", link)
+        assert path.startswith(root) and (HTML / path.removeprefix(root)).is_file(), link
+    with visit() as v:
+        deep = f"{v.site}/chapters/deep/nothing.html"
+        body = text.replace(f'="{root}', '="/')
+        v.page.route(deep, lambda r: r.fulfill(body=body, content_type="text/html"))
+        v.open("chapters/deep/nothing.html")
+        assert v.look(TEXTS, "article h1") == ["Page not found"]
+        assert v.problems == []
+        v.page.add_script_tag(content=AXE.read_text())
+        assert v.look(FAULTS, []) == []
+
+
+@pytest.mark.xdist_group("index")
+def test_the_book_can_be_cited(visit):
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    with visit() as v:
+        v.open("index.html")
+        (text,) = v.look(TEXTS, ".highlight-bibtex pre")
+    (entry,) = parse_string(text, "bibtex").entries.values()
+    assert entry.fields["title"] == f"{{{cff['title']}}}"
+    assert cff["version"] in entry.fields["note"]
+    assert entry.fields.get("url") == (cff["url"] if published() else None)
+
+
+def test_a_citation_names_people_and_the_address():
+    cff = {"title": "A Book", "version": "1.0.0", "url": "https://me.github.io/book/"}
+    cff["authors"] = [{"family-names": "Doe", "given-names": "Jo"}, {"name": "the others"}]
+    (entry,) = parse_string(offrl_site.bibtex(cff, "2026", True), "bibtex").entries.values()
+    assert [str(person) for person in entry.persons["author"]] == ["Doe, Jo", "{the others}"]
+    assert entry.fields["url"] == cff["url"]
+    assert "url" not in offrl_site.bibtex(cff, "2026", False)
+
+
+def configured(folder, url):
+    """What the extension makes of a repository.yml: a stand-in for Sphinx's application."""
+    (folder / "repository.yml").write_text(f"url: {url}\ntag: v1.2.3\n")
+    config = SimpleNamespace(
+        html_theme_options={}, html_baseurl="", html_title="Book", offrl_colab=""
+    )
+    app = SimpleNamespace(confdir=folder, srcdir=folder, outdir=folder, config=config)
+    offrl_site.set_addresses(app, config)
+    return app
+
+
+# In pieces, so that it is not itself a place where an address stands.
+PLACEHOLDER, ADDRESS = (
+    "https://github.com/" + "/".join(p) for p in (("OWNER", "REPO"), ("me", "book"))
+)
+PARAGRAPH = "A page that says enough about itself to be described in one sentence."
+
+
+def section(*children):
+    document = new_document("page")
+    document += nodes.section("", nodes.title("", "Title"), *children)
+    return document
+
+
+def test_what_a_page_says_with_an_address_and_without(tmp_path):
+    app, other = configured(tmp_path, ADDRESS), configured(tmp_path, PLACEHOLDER)
+    doctree = section(nodes.paragraph("", PARAGRAPH))
+    context = {"title": "Title", "pageurl": "https://me.github.io/book/page.html"}
+    head, bare = (offrl_site.head(a, "page", dict(context), doctree) for a in (app, other))
+    for text in (
+        f'name="description" content="{PARAGRAPH}"',
+        'property="og:title" content="Title"',
+    ):
+        assert text in head and text in bare
+    for tag in ("og:image", "og:url", "twitter:card"):
+        assert tag in head and tag not in bare
+    assert "https://me.github.io/book/_static/share.png" in head
+    line, short = (
+        offrl_site.launch_line(a, "chapters/x", lambda path, _: path) for a in (app, other)
+    )
+    assert f"{offrl_site.COLAB}/me/book/blob/v1.2.3/chapters/x.ipynb" in line
+    assert "Colab" not in short and "_sources/chapters/x.ipynb" in short
+    assert app.config.html_theme_options["use_issues_button"]
+    assert "use_issues_button" not in other.config.html_theme_options
+    assert other.config.html_baseurl == ""
+
+
+@pytest.mark.parametrize(("url", "left"), [(ADDRESS, "published"), (PLACEHOLDER, "unpublished")])
+def test_text_that_needs_an_address_is_left_out_without_one(tmp_path, url, left):
+    words = [nodes.paragraph("", word, classes=[word]) for word in ("published", "unpublished")]
+    doctree = section(nodes.paragraph("", "always"), *words)
+    offrl_site.choose_text(configured(tmp_path, url), doctree, "page")
+    assert [p.astext() for p in doctree.findall(nodes.paragraph)] == ["always", left]
+
+
+def test_a_sitemap_only_with_an_address(tmp_path):
+    for url in (ADDRESS, PLACEHOLDER):
+        app = configured(tmp_path, url)
+        app.env = SimpleNamespace(found_docs={"index", "chapters/bc"})
+        app.builder = SimpleNamespace(get_target_uri=lambda page: f"{page}.html")
+        offrl_site.write_sitemap(app)
+        there = tmp_path / "sitemap.xml"
+        assert there.exists() == (url == ADDRESS)
+        if there.exists():
+            found = re.findall("<loc>(.*?)</loc>", there.read_text())
+            assert found == [
+                f"https://me.github.io/book/{p}.html" for p in ("chapters/bc", "index")
+            ]
+    assert (HTML / "sitemap.xml").exists() == published()
+
+
+def test_the_picture_of_a_shared_link():
+    picture = (HTML / offrl_site.SHARE).read_bytes()
+    assert struct.unpack(">II", picture[16:24]) == (1200, 630)
+    assert len(picture) <= 150_000
+
+
+# Nothing is on the screen that needs typesetting; a formula waits below.
+WAITING = """<!doctype html><html><head><meta name="mathjax" content="/_static/mathjax/tex-chtml.js">
+<script defer src="/_static/site.js"></script></head><body><article><div style="height: {height}px">text</div>
+<span class="math">\\(x^2\\)</span><div style="height: 3000px"></div></article></body></html>"""
+
+
+@pytest.mark.parametrize(
+    "move", ["wheel", "key", "pointer", "nothing, but a formula is on the screen"]
+)
+def test_formulas_wait_for_the_reader(visit, move):
+    at_once = move.startswith("nothing")
+    with visit(PHONE) as v:
+        body = WAITING.format(height=100 if at_once else 3000)
+        address = f"{v.site}/waiting.html"
+        v.page.route(address, lambda r: r.fulfill(body=body, content_type="text/html"))
+        v.page.goto(address, wait_until="load")
+        if not at_once:
+            v.page.wait_for_timeout(500)
+            assert not [url for url in v.requests if "mathjax" in url], "nobody has moved yet"
+        if move == "wheel":
+            v.page.mouse.wheel(0, 200)
+        elif move == "key":
+            v.page.keyboard.press("Shift")
+        elif move == "pointer":
+            v.page.mouse.move(50, 50)
+        v.page.wait_for_function("() => window.MathJax?.startup?.promise", timeout=10_000)
+        assert sum("tex-chtml" in url for url in v.requests) == 1
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_loads_mathjax_by_itself(page):
+    text = (HTML / f"{page}.html").read_text()
+    assert not re.search(r"<script[^>]*tex-chtml", text)
+    assert ('<meta name="mathjax"' in text) == ('class="math' in text)
+
+
+def test_a_search_looks_through_prose():
+    cell = nodes.container("", nodes.literal_block("", "import code"), classes=["cell_input"])
+    output = nodes.container("", nodes.paragraph("", "output"), classes=["cell_output"])
+    words = nodes.paragraph("", "", nodes.Text("of "), nodes.math("", r"\tau"), nodes.Text(" and "))
+    words += nodes.math("", r"\frac{a}{b}")
+    doctree = section(words, cell, output, nodes.math_block("", "x"), nodes.raw("", "html"))
+    before = doctree.pformat()
+    assert offrl_site.prose(doctree).astext().split() == ["Title", "of", "τ", "and", "…"]
+    assert doctree.pformat() == before, "the page itself keeps everything"
+
+
+def test_the_index_holds_no_code_and_no_tex():
+    index = json.loads(
+        re.fullmatch(r"(?s)Search\.setIndex\((.*)\)", (HTML / "searchindex.js").read_text())[1]
+    )
+    terms = set(index["terms"])
+    assert {"clone", "critic"} <= terms
+    assert not terms & {"importlib", "mathbb", "cdot", "subplot"}
+    assert not [title for title in index["alltitles"] if "\\" in title]
+
+
+SNIPPETS = """() => [...document.querySelectorAll("#search-results li")].slice(0, 8).map(
+  e => [e.querySelector("a").href, e.querySelector(".context")?.textContent])"""
+
+
+@pytest.mark.parametrize(
+    ("words", "page"), [("cloning", "bc"), ("expectile", "iql"), ("ensemble", "mopo")]
+)
+def test_search_finds_a_chapter_and_quotes_its_prose(visit, words, page):
+    with visit() as v:
+        v.open(f"search.html?q={words}")
+        v.page.wait_for_function(
+            "() => [...document.querySelectorAll('#search-results li')].slice(0, 8)"
+            ".filter(e => e.querySelector('.context')).length >= 2",
+            timeout=10_000,
         )
-        assert any("chapters/bc.html" in link for link in found)
+        v.page.wait_for_timeout(500)
+        found = v.look(SNIPPETS)
+        links = v.look(LINKS, "#search-results li a")
+        assert any(f"chapters/{page}.html" in link for link in links)
+        for link, quote in found:
+            assert not re.search(
+                r"\\[a-z(\[]|^\.\.\.|  |\.ipynb|\bdef \w+\(|import \w+ as|\bself\.", quote or ""
+            ), (link, quote)
         assert v.problems == []
 
 
