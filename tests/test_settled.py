@@ -108,6 +108,7 @@ def test_a_sweep_varies_one_weight_and_the_best_is_chosen(monkeypatch):
         return RUN | {"last": last, "best": last, "last_of_seeds": json.dumps([last] * 5)}
 
     monkeypatch.setattr(trials, "tried", tried)
+    monkeypatch.setattr(trials, "settings", lambda *_: method("awac").Config(temperature=1.0))
     rows = trials.choose("awac", "awac", load("pendulum/mixed-v0"), [200.0, 201.0, 202.0, 203.0])
     assert [row["change"] for row in rows] == ["", "temperature 0.2", "temperature 5"]
     assert [row["chosen"] for row in rows] == [False, False, True]
