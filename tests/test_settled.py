@@ -112,7 +112,20 @@ def test_a_sweep_varies_one_weight_and_the_best_is_chosen(monkeypatch):
     rows = trials.choose("awac", "awac", load("pendulum/mixed-v0"), [200.0, 201.0, 202.0, 203.0])
     assert [row["change"] for row in rows] == ["", "temperature 0.2", "temperature 5"]
     assert [row["chosen"] for row in rows] == [False, False, True]
-    assert "below cloning; no weight cures it" in rows[2]["reason"] and not rows[0]["reason"]
+    assert "cloning; the best weight is still" in rows[2]["reason"] and not rows[0]["reason"]
+
+
+def test_a_weight_that_is_not_clearly_better_is_not_chosen(monkeypatch):
+    def tried(key, slug, dataset, config):
+        last = {0.2: 1.0, 1.0: 2.0, 5.0: 2.1}[config.temperature]
+        ends = json.dumps([last - 1, last + 1, last, last - 0.5, last + 0.5])
+        return RUN | {"last": last, "best": last, "last_of_seeds": ends}
+
+    monkeypatch.setattr(trials, "tried", tried)
+    monkeypatch.setattr(trials, "settings", lambda *_: method("awac").Config(temperature=1.0))
+    rows = trials.choose("awac", "awac", load("pendulum/mixed-v0"), [200.0, 201.0, 202.0, 203.0])
+    assert [row["chosen"] for row in rows] == [True, False, False]
+    assert rows[0]["reason"].endswith("; no other weight is clearly better")
 
 
 def test_trials_say_in_a_sentence_what_they_cannot_do(tmp_path, capsys):

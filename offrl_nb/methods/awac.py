@@ -56,7 +56,6 @@ TASKS = {
     "maze": {"discount": 0.98, "temperature": 0.1},
     "windy": {"temperature": 0.3},
     "frozenlake": {"temperature": 0.1},
-    "cartpole/mixed": {"temperature": 5.0},
     "pendulum/mixed": {"temperature": 5.0},
 }
 

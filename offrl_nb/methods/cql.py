@@ -60,7 +60,6 @@ TASKS = {
     "frozenlake": {"cql_weight": 0.1},
     "fog": {"discount": 0.95, "cql_weight": 0.5},
     "maze": {"discount": 0.98, "cql_weight": 0.5, "temperature": 0.1},
-    "frozenlake/mixed": {"cql_weight": 0.5},
     "maze/stitch": {"cql_weight": 2.5},
 }
 
