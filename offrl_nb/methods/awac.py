@@ -57,6 +57,7 @@ TASKS = {
     "windy": {"temperature": 0.3},
     "frozenlake": {"temperature": 0.1},
     "pendulum/mixed": {"temperature": 5.0},
+    "pendulum/medium": {"temperature": 5.0},
 }
 
 

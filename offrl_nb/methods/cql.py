@@ -61,6 +61,7 @@ TASKS = {
     "fog": {"discount": 0.95, "cql_weight": 0.5},
     "maze": {"discount": 0.98, "cql_weight": 0.5, "temperature": 0.1},
     "maze/stitch": {"cql_weight": 2.5},
+    "pendulum/narrow": {"cql_weight": 25.0},
 }
 
 

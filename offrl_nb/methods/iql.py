@@ -55,6 +55,7 @@ TASKS = {
     "hopper": {"reward_scale": 0.6, "inv_temp": 0.5},
     "halfcheetah": {"reward_scale": 0.2},
     "pendulum/mixed": {"inv_temp": 15.0},
+    "pendulum/medium": {"inv_temp": 0.6},
 }
 
 

@@ -57,6 +57,7 @@ TASKS = {
     "fog": {"discount": 0.95},
     "maze": {"discount": 0.98},
     "frozenlake/mixed": {"q_weight": 12.5},
+    "pendulum/medium": {"q_weight": 0.5},
 }
 
 
