@@ -49,7 +49,7 @@ SWEPT = {
 
 @dataclass
 class Wanted:
-    """Which choices to make; those that are stored already are left alone."""
+    """Which choices to make; where what is set now was chosen already, nothing is run."""
 
     methods: tuple[str, ...]  # keys, such as iql td3bc-rebrac; bc comes first
     datasets: tuple[str, ...] = ()  # Minari ids; none: every shipped dataset
@@ -134,15 +134,18 @@ def cloned(dataset_id: str, folder: Path) -> list[float]:
 
 
 def store(key: str, slug: str, dataset, folder: Path) -> str:
-    """Choose for one method on one log, unless that is stored; returns a line that says what came of it."""
+    """Choose for one method on one log, unless what is set now was chosen; returns a line that says so."""
     target = folder / f"{key}.csv"
     stored = pd.read_csv(target) if target.exists() else pd.DataFrame({"dataset": []})
-    if dataset.id in set(stored.dataset):
+    mine = stored[stored.dataset == dataset.id]
+    config = settings(slug, keys(slug)[key], "book", dataset.id)
+    if len(mine) and mine.config[mine.chosen].item() == json.dumps(dataclasses.asdict(config)):
         return f"{key} on {dataset.id}: stored already"
+    others = stored.drop(mine.index)
     clones = [] if key == "bc" else cloned(dataset.id, folder)
     with written(target) as half:
         rows = pd.DataFrame(choose(key, slug, dataset, clones)).assign(**surroundings("cpu"))
-        pd.concat([stored, rows]).to_csv(half, index=False)
+        pd.concat([others, rows]).to_csv(half, index=False)
     row = rows[rows.chosen].iloc[0]
     return (
         f"{key} on {dataset.id}: {row['last']:.4g} with {row.change or 'what is set'}; {row.reason}"

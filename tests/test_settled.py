@@ -135,3 +135,20 @@ def test_trials_say_in_a_sentence_what_they_cannot_do(tmp_path, capsys):
     assert trials.main(["--methods", "iql", *wanted]) == 2
     assert "has no row of pendulum/mixed-v0; try bc first" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_choice_is_made_again_only_where_other_settings_are_set(monkeypatch, tmp_path):
+    def tried(key, slug, dataset, config):
+        return RUN | {"dataset": dataset.id, "config": json.dumps(dataclasses.asdict(config))}
+
+    monkeypatch.setattr(trials, "tried", tried)
+    bc = {"dataset": ["pendulum/mixed-v0"], "last_of_seeds": ["[1.0, 1.0, 1.0, 1.0, 1.0]"]}
+    pd.DataFrame(bc).to_csv(tmp_path / "bc.csv")
+    log, lines = load("pendulum/mixed-v0"), []
+    for discount in (0.9, 0.9, 0.8):
+        config = method("iql").Config(discount=discount)
+        monkeypatch.setattr(trials, "settings", lambda *_, config=config: config)
+        lines.append(trials.store("iql", "iql", log, tmp_path))
+    assert [line.endswith("stored already") for line in lines] == [False, True, False]
+    (row,) = pd.read_csv(tmp_path / "iql.csv").itertuples()
+    assert json.loads(row.config)["discount"] == 0.8
