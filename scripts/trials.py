@@ -49,7 +49,7 @@ SWEPT = {
 
 @dataclass
 class Wanted:
-    """Which choices to make; those that are stored already are left alone."""
+    """Which choices to make; where what is set now was chosen already, nothing is run."""
 
     methods: tuple[str, ...]  # keys, such as iql td3bc-rebrac; bc comes first
     datasets: tuple[str, ...] = ()  # Minari ids; none: every shipped dataset
@@ -73,9 +73,14 @@ def tried(key: str, slug: str, dataset, config) -> dict:
     return row | said | {"config": json.dumps(dataclasses.asdict(config))}
 
 
+def seeds(row: dict) -> list[float]:
+    """The last return of every seed."""
+    return json.loads(row["last_of_seeds"])
+
+
 def faults(row: dict, clones: list[float], reference: tuple[float, float]) -> str:
     """In what a run is clearly worse than cloning, or than it was itself; empty if in nothing."""
-    unit, ends = reference[1] - reference[0], json.loads(row["last_of_seeds"])
+    unit, ends = reference[1] - reference[0], seeds(row)
     found = []
     gap = np.mean(ends) - np.mean(clones)
     if not np.isfinite(gap) or (gap < -CLEARLY[0] * unit and difference(ends, clones)[1] < 0):
@@ -97,7 +102,7 @@ def weights(key: str, slug: str, dataset, config) -> dict[str, object]:
 
 
 def choose(key: str, slug: str, dataset, clones: list[float]) -> list[dict]:
-    """All runs of a method on a log; one of them is chosen, and the first row says why."""
+    """All runs of a method on a log; one of them is chosen, and its row says why."""
     config = settings(slug, keys(slug)[key], "book", dataset.id)
     rows = [tried(key, slug, dataset, config) | {"change": ""}]
     wrong = faults(rows[0], clones, dataset.reference) if clones else ""
@@ -105,10 +110,15 @@ def choose(key: str, slug: str, dataset, clones: list[float]) -> list[dict]:
     for change, other in (weights(key, slug, dataset, config) if wrong else {}).items():
         rows.append(tried(key, slug, dataset, other) | {"change": change})
     best = max(rows, key=lambda row: np.nan_to_num(row["last"], nan=-np.inf))
-    still = faults(best, clones, dataset.reference) if wrong else ""
-    reason = reason if clones else "what the others are held against"
-    if len(rows) > 1:
-        reason += "; " + (f"no weight cures it: {still}" if still else "cured by the weight")
+    if np.isfinite(rows[0]["last"]) and not difference(seeds(best), seeds(rows[0]))[0] > 0:
+        best = rows[0]
+    if not clones:
+        reason = "what the others are held against"
+    elif len(rows) > 1 and best is rows[0]:
+        reason += "; no other weight is clearly better"
+    elif len(rows) > 1:
+        still = faults(best, clones, dataset.reference)
+        reason += "; the best weight is still " + still if still else "; cured by the weight"
     for row in rows:
         row |= {"chosen": row is best, "reason": reason if row is best else ""}
     return rows
@@ -124,15 +134,18 @@ def cloned(dataset_id: str, folder: Path) -> list[float]:
 
 
 def store(key: str, slug: str, dataset, folder: Path) -> str:
-    """Choose for one method on one log, unless that is stored; returns a line that says what came of it."""
+    """Choose for one method on one log, unless what is set now was chosen; returns a line that says so."""
     target = folder / f"{key}.csv"
     stored = pd.read_csv(target) if target.exists() else pd.DataFrame({"dataset": []})
-    if dataset.id in set(stored.dataset):
+    mine = stored[stored.dataset == dataset.id]
+    config = settings(slug, keys(slug)[key], "book", dataset.id)
+    if len(mine) and mine.config[mine.chosen].item() == json.dumps(dataclasses.asdict(config)):
         return f"{key} on {dataset.id}: stored already"
+    others = stored.drop(mine.index)
     clones = [] if key == "bc" else cloned(dataset.id, folder)
     with written(target) as half:
         rows = pd.DataFrame(choose(key, slug, dataset, clones)).assign(**surroundings("cpu"))
-        pd.concat([stored, rows]).to_csv(half, index=False)
+        pd.concat([others, rows]).to_csv(half, index=False)
     row = rows[rows.chosen].iloc[0]
     return (
         f"{key} on {dataset.id}: {row['last']:.4g} with {row.change or 'what is set'}; {row.reason}"

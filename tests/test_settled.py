@@ -108,10 +108,24 @@ def test_a_sweep_varies_one_weight_and_the_best_is_chosen(monkeypatch):
         return RUN | {"last": last, "best": last, "last_of_seeds": json.dumps([last] * 5)}
 
     monkeypatch.setattr(trials, "tried", tried)
+    monkeypatch.setattr(trials, "settings", lambda *_: method("awac").Config(temperature=1.0))
     rows = trials.choose("awac", "awac", load("pendulum/mixed-v0"), [200.0, 201.0, 202.0, 203.0])
     assert [row["change"] for row in rows] == ["", "temperature 0.2", "temperature 5"]
     assert [row["chosen"] for row in rows] == [False, False, True]
-    assert "below cloning; no weight cures it" in rows[2]["reason"] and not rows[0]["reason"]
+    assert "cloning; the best weight is still" in rows[2]["reason"] and not rows[0]["reason"]
+
+
+def test_a_weight_that_is_not_clearly_better_is_not_chosen(monkeypatch):
+    def tried(key, slug, dataset, config):
+        last = {0.2: 1.0, 1.0: 2.0, 5.0: 2.1}[config.temperature]
+        ends = json.dumps([last - 1, last + 1, last, last - 0.5, last + 0.5])
+        return RUN | {"last": last, "best": last, "last_of_seeds": ends}
+
+    monkeypatch.setattr(trials, "tried", tried)
+    monkeypatch.setattr(trials, "settings", lambda *_: method("awac").Config(temperature=1.0))
+    rows = trials.choose("awac", "awac", load("pendulum/mixed-v0"), [200.0, 201.0, 202.0, 203.0])
+    assert [row["chosen"] for row in rows] == [True, False, False]
+    assert rows[0]["reason"].endswith("; no other weight is clearly better")
 
 
 def test_trials_say_in_a_sentence_what_they_cannot_do(tmp_path, capsys):
@@ -121,3 +135,20 @@ def test_trials_say_in_a_sentence_what_they_cannot_do(tmp_path, capsys):
     assert trials.main(["--methods", "iql", *wanted]) == 2
     assert "has no row of pendulum/mixed-v0; try bc first" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_choice_is_made_again_only_where_other_settings_are_set(monkeypatch, tmp_path):
+    def tried(key, slug, dataset, config):
+        return RUN | {"dataset": dataset.id, "config": json.dumps(dataclasses.asdict(config))}
+
+    monkeypatch.setattr(trials, "tried", tried)
+    bc = {"dataset": ["pendulum/mixed-v0"], "last_of_seeds": ["[1.0, 1.0, 1.0, 1.0, 1.0]"]}
+    pd.DataFrame(bc).to_csv(tmp_path / "bc.csv")
+    log, lines = load("pendulum/mixed-v0"), []
+    for discount in (0.9, 0.9, 0.8):
+        config = method("iql").Config(discount=discount)
+        monkeypatch.setattr(trials, "settings", lambda *_, config=config: config)
+        lines.append(trials.store("iql", "iql", log, tmp_path))
+    assert [line.endswith("stored already") for line in lines] == [False, True, False]
+    (row,) = pd.read_csv(tmp_path / "iql.csv").itertuples()
+    assert json.loads(row.config)["discount"] == 0.8

@@ -48,6 +48,7 @@ PAPER = Config(
 )
 
 # What a task changes in `make results`: values have settled, and their size decides lambda.
+# What was tried, and why this was chosen: results/trials.
 TASKS = {
     "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95, "updates": 6_000},
@@ -55,6 +56,8 @@ TASKS = {
     "maze": {"discount": 0.98, "temperature": 0.1},
     "windy": {"temperature": 0.3},
     "frozenlake": {"temperature": 0.1},
+    "pendulum/mixed": {"temperature": 5.0},
+    "pendulum/medium": {"temperature": 5.0},
 }
 
 

@@ -51,6 +51,7 @@ PAPER = Config(
 )
 
 # What a task changes in `make results`: values have settled, and their size decides the weight.
+# What was tried, and why this was chosen: results/trials.
 TASKS = {
     "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95, "updates": 6_000},
@@ -59,6 +60,8 @@ TASKS = {
     "frozenlake": {"cql_weight": 0.1},
     "fog": {"discount": 0.95, "cql_weight": 0.5},
     "maze": {"discount": 0.98, "cql_weight": 0.5, "temperature": 0.1},
+    "maze/stitch": {"cql_weight": 2.5},
+    "pendulum/narrow": {"cql_weight": 25.0},
 }
 
 

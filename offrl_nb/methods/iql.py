@@ -45,6 +45,7 @@ PAPER = Config(
 )
 
 # What a task changes in `make results`: values have settled, and the reward's scale.
+# What was tried, and why this was chosen: results/trials.
 TASKS = {
     "all": {"target_rate": 0.02, "updates": 10_000},
     "pendulum": {"discount": 0.95, "updates": 6_000},
@@ -53,6 +54,8 @@ TASKS = {
     "frozenlake": {"reward_scale": 10.0},
     "hopper": {"reward_scale": 0.6, "inv_temp": 0.5},
     "halfcheetah": {"reward_scale": 0.2},
+    "pendulum/mixed": {"inv_temp": 15.0},
+    "pendulum/medium": {"inv_temp": 0.6},
 }
 
 
