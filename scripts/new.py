@@ -67,7 +67,7 @@ def written(root: Path, slug: str, title: str, part: str) -> dict[Path, str]:
     new, old = (next(c for c in n.cells if c.cell_type == "code") for n in (notebook, other))
     new.source = old.source  # the setup cell, letter by letter
     texts[path] = nbformat.writes(notebook) + "\n"
-    entry = f"- **[{title}](chapters/{slug})** *Write here: the question that it answers.*\n"
+    entry = f"- **[{title}](chapters/{slug}.ipynb)** *Write here: the question that it answers.*\n"
     for file, line in {"_toc.yml": f"      - file: chapters/{slug}\n", "index.md": entry}.items():
         text = (root / file).read_text()
         found = re.search(LISTS[file].format(re.escape(part)), text)

@@ -32,6 +32,11 @@ ANATOMY = (
     "exercises",
     "notes and sources",
 )
+# A chapter of the form `lesson` has what a reader may leave out behind its experiment.
+LESSON = (
+    *("fails", "idea", "derivation", "code", "experiment", "what we learned", "going deeper"),
+    *("known", *ANATOMY[6:]),
+)
 
 
 def test_there_are_chapters_and_each_says_its_kind():
@@ -134,12 +139,13 @@ def test_cells_are_short(chapter):
 
 @every_method
 def test_anatomy(chapter):
+    anatomy = LESSON if chapter.about.get("form") == "lesson" else ANATOMY
     headings = [line.lower() for line in re.findall(r"(?m)^##+ (.*)$", chapter.prose)]
-    places = {part: [i for i, x in enumerate(headings) if part in x] for part in ANATOMY}
+    places = {part: [i for i, x in enumerate(headings) if part in x] for part in anatomy}
     missing = [part for part, at in places.items() if not at]
     assert not missing, f"No heading of {chapter.slug} contains {', '.join(map(repr, missing))}."
-    order = sorted(ANATOMY, key=lambda part: places[part][0])
-    assert order == list(ANATOMY), f"The headings of {chapter.slug} stand in the order {order}."
+    order = sorted(anatomy, key=lambda part: places[part][0])
+    assert order == list(anatomy), f"The headings of {chapter.slug} stand in the order {order}."
     assert "Implementation choices" in chapter.prose, (
         "a table or list of Implementation choices is missing"
     )
@@ -168,7 +174,7 @@ def test_claims(chapter):
     assert seeds == 1, f"{chapter.slug} has {seeds} lines `SEEDS = range(5)`; one is right."
 
 
-@pytest.mark.parametrize("script", ["methods", "assignments", "outputs"])
+@pytest.mark.parametrize("script", ["methods", "assignments", "colab", "outputs"])
 def test_what_is_generated_from_chapters_is_current(script):
     command = [sys.executable, f"scripts/{script}.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -14,7 +14,7 @@ import new
 
 MARK = "Write here"
 FOLDERS = ("offrl_nb", "scripts", "tests")
-FILES = ["_toc.yml", "_config.yml", "index.md", "pyproject.toml", "references.bib"]
+FILES = ["_toc.yml", "_config.yml", "index.md", "pyproject.toml", "references.bib", "repository.yml"]
 FILES += [f"chapters/{name}" for name in ("bc.ipynb", "ruff.toml")]
 FILES += [f"offrl_nb/methods/{name}.py" for name in ("__init__", "bc")]
 HEAVY = shutil.ignore_patterns("__pycache__", "vendor", "colab", "fixtures", "methods")
@@ -54,8 +54,9 @@ def test_a_new_chapter_keeps_every_contract_at_once(tree):
     printed = run(tree, "scripts/new.py", "zz_begun", "Begun at first", "Models")
     steps = ["make methods", "make execute", "make assignments", "make claims"]
     assert [printed.find(step) for step in steps] == sorted(printed.find(s) for s in steps)
-    assert "- **[Begun at first](chapters/zz_begun)**" in (tree / "index.md").read_text()
-    assert "combo\n      - file: chapters/zz_begun\n" in (tree / "_toc.yml").read_text()
+    assert "- **[Begun at first](chapters/zz_begun.ipynb)**" in (tree / "index.md").read_text()
+    toc = (tree / "_toc.yml").read_text()
+    assert re.search(r"chapters/combo\n.*title.*\n.*chapters/zz_begun\n", toc)
     changed = {p.relative_to(tree).as_posix() for p, x in texts(tree).items() if before.get(p) != x}
     written = {
         "chapters/zz_begun.ipynb",

@@ -54,7 +54,7 @@ def disagreements(texts):
         found += [f"{path} names the tag {other}" for other in ours.findall(text) if other != tag]
         if set_repo.PAGES.fullmatch(path):
             found += [f"{path} names {other}" for other in foreign.findall(text) if other != url]
-        if re.fullmatch(r"(assignments/)?chapters/[^/]+\.ipynb", path):
+        if re.fullmatch(r"((assignments|colab)/)?chapters/[^/]+\.ipynb", path):
             cells = json.loads(text)["cells"]
             setup = next("".join(c["source"]) for c in cells if c["cell_type"] == "code")
             if f'"git+{url}@{tag}"' not in setup:
