@@ -56,9 +56,8 @@ def claim(sentence: str, holds, evidence: str = "", kind: str = "measured") -> N
     holds = np.asarray(holds.cpu() if isinstance(holds, torch.Tensor) else holds)
     if holds.dtype != bool or not holds.size:
         raise ValueError(f"The claim {sentence!r} must be true or false, not {holds!r}.")
-    true = bool(holds.all())
     numbers = f"  [{evidence}]" if evidence else ""
-    if judged and not true:
+    if judged and not holds.all():
         raise AssertionError(f"✗ {sentence}{numbers}")
     print(f"{'✓' if judged else '– not judged at this size:'} {sentence}{numbers}")
 

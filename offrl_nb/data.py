@@ -253,15 +253,14 @@ def shipped_ids() -> list[str]:
 
 def _transitions(episode: minari.EpisodeData, source: minari.MinariDataset) -> tuple:
     """One Minari episode (T + 1 observations, T of everything else) as columns of T rows."""
-    space, steps = source.action_space, len(episode.rewards)
+    name, space, steps = source.spec.dataset_id, source.action_space, len(episode.rewards)
     if not isinstance(space, Box | Discrete):
-        name = source.spec.dataset_id
         raise DataError(f"{name}: actions in {space} are not supported; use a Box or a Discrete.")
     action = np.reshape(episode.actions, (steps, -1) if isinstance(space, Box) else steps)
     obs = flat_obs(episode.observations, source.observation_space, lead=1)
     if len(obs) != steps + 1:
         found = f"episode {episode.id} has {len(obs)} observations and {steps} rewards"
-        raise DataError(f"{source.spec.dataset_id}: {found}; T steps need T + 1 observations.")
+        raise DataError(f"{name}: {found}; T steps need T + 1 observations.")
     ends, number = (episode.terminations, episode.truncations), np.full(steps, episode.id)
     return obs[:-1], action, episode.rewards, obs[1:], *ends, number
 
@@ -275,8 +274,7 @@ def flat_obs(obs, space: gym.Space, lead: int = 0) -> np.ndarray:
     if isinstance(space, Discrete):
         return np.eye(int(space.n), dtype=np.float32)[np.asarray(obs) - int(space.start)]
     if isinstance(space, gym.spaces.Dict):
-        parts = [flat_obs(obs[key], space[key], lead) for key in sorted(space.spaces)]
-        return np.concatenate(parts, axis=-1)
+        return np.concatenate([flat_obs(obs[k], space[k], lead) for k in sorted(space.spaces)], -1)
     numbers = not isinstance(obs, tuple) and np.asarray(obs).dtype.kind in "fiub"
     if not numbers or len(space.shape) > 1:
         raise DataError(f"Observations in {space} are no vectors of numbers; encode them first.")

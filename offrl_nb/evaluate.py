@@ -35,10 +35,8 @@ class Rollouts:
 
 
 @torch.no_grad()
-def rollout(
-    act, envs, seeds, first_start=FIRST_START, device=None, record=False, discount=0.99
-) -> Rollouts:
-    """Play exactly one episode in each environment of `make_envs`; the first E belong to the first seed.
+def rollout(act, envs, seeds, first_start=FIRST_START, device=None, record=False, discount=0.99):
+    """`Rollouts` of one episode in each environment of `make_envs`; the first E belong to the first seed.
 
     act: observations [S, E, obs_dim] -> actions [S, E, act_dim] in [-1, 1], or [S, E] whole numbers.
     A policy with a memory has two methods more: begin(S, E), called before the first step, and
@@ -136,8 +134,7 @@ def _means(samples, draws: int, generator: np.random.Generator) -> np.ndarray:
 
 
 def _middle(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    return tuple(np.percentile(values, [2.5, 97.5]).tolist())
 
 
 def last(table: pd.DataFrame, column: str = "return") -> np.ndarray:
@@ -146,8 +143,8 @@ def last(table: pd.DataFrame, column: str = "return") -> np.ndarray:
     Raises ValueError where nothing was measured under that name.
     """
     if column not in table or not len(table):
-        has = ", ".join(table)
-        raise ValueError(f"The run has no {column!r}, only {has}; returns need `evaluate`.")
+        said = f"The run has no {column!r}, only {', '.join(table)}"
+        raise ValueError(f"{said}; returns need `evaluate`.")
     return table[table.step == table.step.max()].sort_values("seed")[column].to_numpy()
 
 
@@ -156,19 +153,16 @@ def best(table: pd.DataFrame, column: str = "return") -> np.ndarray:
     return table.groupby("seed")[column].max().to_numpy()
 
 
-def compare(
-    runs: dict[str, pd.DataFrame], baseline: str | None = None, column: str = "return"
-) -> pd.DataFrame:
+def compare(runs: dict, baseline: str | None = None, column: str = "return") -> pd.DataFrame:
     """A row a run: last and best, their differences to a baseline, and every seed's last value.
 
-    runs: tables of `fit`, or rows of stored results, which have `last` and `best` themselves.
+    runs: by name, tables of `fit`, or rows of stored results, which have `last` and `best` themselves.
     baseline: name of the run with which the others are compared. Intervals are 95 % bootstrap ones over
     seeds: of the mean of `last` where there is no baseline, else of the difference to it.
     A run that was stopped says so in its name.
     """
-    ends = {name: _ends(run, column) for name, run in runs.items()}
+    ends, rows = {name: _ends(run, column) for name, run in runs.items()}, {}
     show = _shower([x for pair in ends.values() for x in pair.values()])
-    rows = {}
     for name, pair in ends.items():
         row, alone = {}, name == baseline or len(pair["last"]) < 2
         for kind, values in pair.items():
@@ -194,4 +188,4 @@ def _shower(values: list[np.ndarray]) -> Callable[[float], str]:
     """Writes numbers so that the largest of these values shows three digits: 500, 4.00, 0.830."""
     largest = np.nanmax(np.abs(np.concatenate(values)), initial=1e-6)
     digits = max(0, 2 - int(np.floor(np.log10(largest))))
-    return lambda x: f"{x:.{digits}f}"
+    return lambda x: f"{x:z.{digits}f}"  # z: what rounds to zero has no sign

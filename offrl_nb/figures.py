@@ -9,6 +9,7 @@ import html
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from string import Template
 
@@ -26,15 +27,24 @@ from offrl_nb.evaluate import interval
 # Okabe and Ito's palette without its yellow, which is too light for lines on white.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 GREY = "#666666"
+# One colour a method in the whole book, by slug; cloning is grey, because all others are judged against it.
+METHOD_COLOURS = json.loads(Path(__file__).with_name("colours.json").read_text())
 STYLE = Path(__file__).with_name("book.mplstyle")
 SLIDER = Template(Path(__file__).with_name("slider.html").read_text())
 
 
 def house_style() -> None:
-    """Set the book's look: white background (also in dark mode), light grid, no box, tables in full."""
+    """Set the book's look: white background (also in dark mode), light grid, no box, tables in full.
+
+    In a notebook, figures get twice the pixels that they are shown with.
+    """
     pd.set_option("display.max_colwidth", None)
     rc = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
     sns.set_theme(style="whitegrid", palette=COLOURS, font_scale=1.05, rc=rc)
+    if "ipykernel" in type(sys.stdout).__module__:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats  # comes with notebooks
+
+        set_matplotlib_formats("retina")
 
 
 def curve(ax, table: pd.DataFrame, column="return", label="", colour=None) -> None:
@@ -98,12 +108,11 @@ def slider(figures: list[Figure], labels: list[str], name: str, alt: str, start:
     pieces = [part[0] if len(set(part)) == 1 else part for part in zip(*tokens, strict=True)]
     frames = json.dumps({"pieces": pieces, "labels": labels}, ensure_ascii=False)
     frames = frames.replace("&", "&amp;").replace("'", "&#39;")  # html.escape would add 20 kB
+    still, (width, height) = _still(figures[start]), map(round, figures[start].bbox.size)
     words = {"name": name, "alt": alt, "reading": labels[start]}
     words = {key: html.escape(text) for key, text in words.items()}
-    width, height = map(round, figures[start].bbox.size)
     sizes = {"width": width, "height": height, "start": start, "last": len(figures) - 1}
-    still = _still(figures[start])
-    page = SLIDER.substitute(words, **sizes, frames=frames, still=still)
+    page = SLIDER.substitute(words | sizes, frames=frames, still=still)
     display({"text/html": page, "image/png": still, "text/plain": alt}, raw=True)
     for figure in figures:
         plt.close(figure)

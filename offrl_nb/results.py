@@ -44,18 +44,25 @@ def beside(*keys: str, baselines=("bc", "bc-percent"), size: str = "book") -> pd
     In brackets the 95 % interval, over seeds, of the difference to the first of the baselines; a dash where
     a run is not stored. Empty where no method is. Raises ValueError where nothing is stored.
     """
-    stored = read(size)
-    runs = stored.set_index("seed").groupby(["dataset", "method"])["last"]
+    runs = read(size).set_index("seed").groupby(["dataset", "method"])["last"]
     last_of = dict(list(runs))
     rows = {}
     for dataset in sorted({dataset for dataset, method in last_of if method in keys}):
         shown = {m: last_of[dataset, m] for m in (*baselines, *keys) if (dataset, m) in last_of}
         d = 0 if max(x.abs().max() for x in shown.values()) > 20 else 2
-        row = {m: f"{x.mean():.{d}f}" for m, x in shown.items()}
+        row = {m: f"{x.mean():z.{d}f}" for m, x in shown.items()}
         for key in keys:
             if key in shown and baselines[0] in shown:
                 low, high = difference(shown[key], shown[baselines[0]])
-                row[key] += f" ({low:+.{d}f} to {high:+.{d}f})"
+                row[key] += f" ({low:+z.{d}f} to {high:+z.{d}f})"
         rows[dataset.removesuffix("-v0")] = row
     table = pd.DataFrame.from_dict(rows, orient="index", columns=[*baselines, *keys]).fillna("–")
     return table.rename_axis("dataset", axis="columns")
+
+
+def trials(*methods: str, folder: Path = _SHIPPED) -> pd.DataFrame:
+    """What was tried before settings were chosen, a row a run: seeds 100-104, see scripts/trials.py.
+
+    `last_of_seeds` and `config` are JSON. Raises FileNotFoundError for a method without trials.
+    """
+    return pd.concat(pd.read_csv(folder / "trials" / f"{method}.csv") for method in methods)

@@ -15,18 +15,27 @@ matplotlib.use("agg")
 
 import IPython.display
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import test_website
 from matplotlib.text import Text
+from nbclient import NotebookClient
+from notebooks import chapters
 from PIL import Image
 
-from offrl_nb.figures import house_style, slider
+from offrl_nb.figures import GREY, METHOD_COLOURS, house_style, slider
 
 STYLE = (Path(__file__).parents[1] / "_static" / "custom.css").read_text()
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 LABELS = [f"τ = {level}: V lies at {level:.1%} of the values" for level in LEVELS]
 ALT = "A cloud of values and a line through it"
+SHARP = """\
+import matplotlib.pyplot as plt
+from offrl_nb.figures import house_style
+house_style()
+plt.figure(figsize=(2, 1)).subplots().plot([0, 1])
+plt.show()"""
 
 
 @pytest.fixture(autouse=True)
@@ -369,3 +378,19 @@ def test_in_a_notebook_that_is_not_trusted_the_still_stands_alone(browser, bundl
     assert sheet.evaluate("() => document.querySelector('img').naturalWidth") == 2 * 672
     assert [url for url in asked if not url.startswith("data:")] == [f"{ADDRESS}/"]
     sheet.context.close()
+
+
+def test_every_method_has_a_colour_of_its_own():
+    slugs = {chapter.slug for chapter in chapters("method")}
+    assert slugs == METHOD_COLOURS.keys(), "offrl_nb/colours.json and the chapters differ"
+    assert len(set(METHOD_COLOURS.values())) == len(slugs)
+    assert METHOD_COLOURS["bc"] == GREY
+
+
+def test_figures_of_a_notebook_have_twice_their_pixels():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SHARP)])
+    NotebookClient(notebook, timeout=120).execute()
+    (output,) = [o for o in notebook.cells[0].outputs if "data" in o]
+    image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+    said = output.metadata["image/png"]
+    assert image.width // 2 == said["width"] and 200 < said["width"] < 300

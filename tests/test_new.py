@@ -14,7 +14,14 @@ import new
 
 MARK = "Write here"
 FOLDERS = ("offrl_nb", "scripts", "tests")
-FILES = ["_toc.yml", "_config.yml", "index.md", "pyproject.toml", "references.bib", "repository.yml"]
+FILES = [
+    "_toc.yml",
+    "_config.yml",
+    "index.md",
+    "pyproject.toml",
+    "references.bib",
+    "repository.yml",
+]
 FILES += [f"chapters/{name}" for name in ("bc.ipynb", "ruff.toml")]
 FILES += [f"offrl_nb/methods/{name}.py" for name in ("__init__", "bc")]
 HEAVY = shutil.ignore_patterns("__pycache__", "vendor", "colab", "fixtures", "methods")
