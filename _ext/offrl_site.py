@@ -3,6 +3,8 @@
 - Under the title of a notebook page: its links to Colab and its downloads, and the downloads themselves.
 - In every page's head: a description, taken from its first paragraphs, and title and picture for previews of links.
 - A page for wrong addresses, a sitemap, the book's BibTeX entry (`cite-this-book`), and a search through the prose alone.
+- Above each folded solution the stub that it fills in, the formulas of a box `in-short` as MathML, and tables whose
+  columns know whether they hold numbers or words.
 - Text of the class `published` only where an address is set, of the class `unpublished` only where none is.
 - Repairs: names and roles that screen readers trip over, scripts that break a page or that it does not need,
   and what keeps a page from showing early: icons are drawn where they stand, images say their size.
@@ -11,10 +13,13 @@
 is set, and no link on the site leads to one.
 """
 
+import hashlib
+import json
 import re
 import shutil
 import struct
 import zipfile
+from base64 import b64decode
 from html import escape
 from html.entities import html5
 from pathlib import Path
@@ -28,7 +33,16 @@ from sphinx.util.docutils import SphinxDirective
 COLAB = "https://colab.research.google.com/github"
 SHORTEST, LONGEST = 50, 160  # characters of a description
 SHARE = "_static/share.png"  # 1200 x 630, made by scripts/share_image.py
+SOLUTION = re.compile(r"(?ms)^( *)# BEGIN SOLUTION\n.*?# END SOLUTION")
 NO_PROSE = (nodes.literal_block, nodes.math_block, nodes.raw, nodes.comment)
+# What latex2mathml writes that browsers show otherwise than MathJax.
+MATHML = [
+    ('<mn mathvariant="double-struck">1</mn>', "<mn>𝟙</mn>"),
+    ("<mi>&#x0007E;</mi>", "<mo>∼</mo>"),
+    ("<mo>&#x0007C;</mo>", '<mo stretchy="false" lspace="0" rspace="0">|</mo>'),
+    ('<mo stretchy="false">&#x0007C;</mo>', '<mo stretchy="false" lspace="0" rspace="0">|</mo>'),
+    ("<mrow></mrow>", ""),
+]
 NOT_FOUND = """<section><h1>Page not found</h1>
 <p>There is no page at this address. It may have moved, or the address has a typing error.</p>
 <ul><li><a href="index.html">Go to the start of the book</a>, with a map of all chapters.</li>
@@ -62,6 +76,57 @@ def choose_text(app, doctree, page):
     for node in list(doctree.findall(nodes.Element)):
         if wrong in node["classes"]:
             node.parent.remove(node)
+
+
+# Exercises, boxes
+
+
+def show_stubs(app, doctree):
+    """Above each folded solution: what is given, a function's head and docstring, without the answer."""
+    for cell in list(doctree.findall(nodes.container)):
+        if "tag_solution" in cell["classes"]:
+            source = next(cell.findall(nodes.literal_block))
+            stub = SOLUTION.sub(r"\1...  # your code here", source.rawsource or source.astext())
+            block = nodes.literal_block(stub, stub, language="ipython3", classes=["stub"])
+            cell.parent.insert(cell.parent.index(cell), block)
+
+
+def mathml(tex, display):
+    """A formula as MathML, which a browser shows without a script. Raises ExtensionError for unknown TeX."""
+    from latex2mathml.converter import convert  # here: a page without a box needs none of it
+
+    rows = re.fullmatch(r"(?s)\s*\\begin\{(aligned|gathered)\}(.*)\\end\{\1\}\s*", tex)
+    if rows:
+        lines = [
+            line.split("&") for line in re.split(r"\\\\(?:\[[^]]*\])?", rows[2]) if line.strip()
+        ]
+        cells = [[inner(mathml(cell, display)) for cell in line] for line in lines]
+        table = "".join(f"<mtr>{''.join(f'<mtd>{c}</mtd>' for c in line)}</mtr>" for line in cells)
+        return f'<math display="{display}"><mtable class="{rows[1]}">{table}</mtable></math>'
+    found = convert(tex.strip(), display=display)
+    for wrong, right in MATHML:
+        found = found.replace(wrong, right)
+    if left := re.search(r"\\\w+|<m[io]>&</m", found):
+        raise ExtensionError(
+            f"The formula of a box cannot be made at build time ({left[0]}): {tex}"
+        )
+    return found
+
+
+def inner(math):
+    """What a formula holds; without its outer row, which would fill a cell and so not be aligned."""
+    return re.fullmatch(r"(?s)<math[^>]*><mrow>(.*)</mrow></math>", math)[1]
+
+
+def typeset_boxes(app, doctree):
+    """Formulas of a box `in-short` are there at once; the others wait for MathJax."""
+    for box in doctree.findall(nodes.admonition):
+        if "in-short" in box["classes"]:
+            for node in [n for n in box.findall() if isinstance(n, nodes.math | nodes.math_block)]:
+                block = isinstance(node, nodes.math_block)
+                math = mathml(node.astext(), "block" if block else "inline")
+                html = f'<div class="formula">{math}</div>' if block else math
+                node.parent.replace(node, nodes.raw("", html, format="html"))
 
 
 # Launch line and downloads
@@ -279,6 +344,8 @@ REPAIRS = [
     # a second time said
     (r'(?<=/>)<meta name="viewport"[^>]*>|(?<=\n)  <meta name="viewport"[^>]*"/>\n', ""),
 ]
+# A cell that holds a number, several, an interval, or nothing.
+NUMBER = re.compile(r"(?:&nbsp;|\s)*(?:[-−+±~≈<>(\[]|&[lg]t;)*(?:\d|\.\d|nan|NaN|inf|–|—|$)|[-–—]$")
 ICON = re.compile(r'<(i|span) class="((?:[^"]* )?(?:fa-solid|fas|fab) [^"]*)"([^>]*)></\1>')
 
 
@@ -312,14 +379,28 @@ def draw_icons(html, static):
     return ICON.sub(svg, script.sub("", html))
 
 
-def size_images(html, folder):
+def sharp_figures(app):
+    """{file name: (width, height)} of figures that notebooks store with more pixels than they show."""
+    found = {}
+    for path in Path(app.srcdir, "chapters").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        for output in (o for cell in cells for o in cell.get("outputs", [])):
+            if size := output.get("metadata", {}).get("image/png"):
+                png = b64decode("".join(output["data"]["image/png"]))
+                name = f"{hashlib.sha256(png).hexdigest()}.png"  # as MyST-NB calls it
+                found[name] = size["width"], size["height"]
+    return found
+
+
+def size_images(html, folder, sharp):
     """Width and height of each PNG, so that nothing jumps when it arrives (the theme's own rule undoes the width)."""
 
     def sized(match):
         path = folder / match[1]
         if " width=" in match[0] or not path.is_file():
             return match[0]
-        width, height = struct.unpack(">II", path.read_bytes()[16:24])
+        pixels = struct.unpack(">II", path.read_bytes()[16:24])
+        width, height = sharp.get(path.name, pixels)
         size = f'width="{width}" height="{height}" style="width: {width}px"'
         late = "" if match.start() < 20_000 else 'loading="lazy" '  # far below the first screen
         return f"<img {late}{size}{match[0][4:]}"
@@ -327,10 +408,32 @@ def size_images(html, folder):
     return re.sub(r'<img [^>]*src="([^":]+\.png)"[^>]*>', sized, html)
 
 
-def repair(path, static):
+def name_columns(html):
+    """Columns of data frames that hold words get the class `words`: numbers stand at the right, words at the left."""
+    opening = re.compile(r"<t[hd]>")
+
+    def named(table):
+        body = re.findall(r"(?s)<tr>(.*?)</tr>", table[0].partition("<tbody>")[2])
+        rows = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in body]
+        words = {i for row in rows for i, text in enumerate(row) if not NUMBER.match(text)}
+
+        def marked(row):
+            cells = [cell[0] for cell in opening.finditer(row[0])]
+            marks = iter(
+                f'{x[:-1]} class="words">' if i in words else x for i, x in enumerate(cells)
+            )
+            return opening.sub(lambda _: next(marks), row[0])
+
+        return re.sub(r"(?s)<tr.*?</tr>", marked, table[0])
+
+    return re.sub(r'(?s)<table border="1" class="dataframe">.*?</table>', named, html)
+
+
+def repair(path, static, sharp):
     """Repairs a page; the patterns that it had a place for."""
     html = path.read_text()
-    better, fitted = size_images(draw_icons(html, static), path.parent), set()
+    better, fitted = draw_icons(html, static), set()
+    better = name_columns(size_images(better, path.parent, sharp))
     for pattern, replacement in REPAIRS:
         better, times = re.subn(pattern, replacement, better)
         fitted |= {pattern} if times else set()
@@ -356,10 +459,10 @@ def finish(app, error):
     if error or app.builder.format != "html":
         return
     write_downloads(app)
-    static, fitted = Path(app.outdir) / "_static", set()
+    static, sharp, fitted = Path(app.outdir) / "_static", sharp_figures(app), set()
     for path in Path(app.outdir).rglob("*.html"):
         if static not in path.parents:
-            fitted |= repair(path, static)
+            fitted |= repair(path, static, sharp)
     link_from_root(Path(app.outdir) / "404.html", app.config.html_baseurl)
     write_sitemap(app)
     if app.fresh_env_used:  # otherwise some pages were repaired by an earlier build
@@ -375,6 +478,8 @@ def setup(app):
     app.add_directive("cite-this-book", CiteThisBook)
     app.connect("config-inited", set_addresses, priority=10)
     app.connect("builder-inited", search_prose)
+    app.connect("doctree-read", show_stubs)
+    app.connect("doctree-read", typeset_boxes)
     app.connect("doctree-resolved", choose_text)
     app.connect("html-collect-pages", page_not_found)
     app.connect("html-page-context", change_page, priority=900)

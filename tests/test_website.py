@@ -6,8 +6,11 @@ book) and Chromium or Chrome. Without a browser the tests are skipped, and fail 
 cannot vanish unnoticed.
 """
 
+import base64
 import functools
+import hashlib
 import http.server
+import io
 import itertools
 import json
 import os
@@ -21,13 +24,17 @@ import zipfile
 from html import escape
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 import yaml
 from docutils import nodes
 from docutils.utils import new_document
 from notebooks import ROOT
+from PIL import Image
 from pybtex.database import parse_string
+from sphinx.errors import ExtensionError
 
 sys.path.insert(0, str(ROOT / "_ext"))
 import offrl_site
@@ -747,3 +754,97 @@ def test_planted_faults_are_seen(visit):
 def test_a_link_to_a_missing_assignment_is_seen():
     there, not_there = "assignments/chapters/bc.ipynb", "assignments/chapters/unwritten.ipynb"
     assert missing_notebooks([colab(there), colab(not_there)]) == [not_there]
+
+
+# What the extension makes of cells, boxes and tables
+
+
+@pytest.mark.parametrize("page", [page for page in NOTEBOOKS if has_exercises(page)])
+def test_a_stub_stands_above_each_folded_solution(page):
+    text = (HTML / f"{page}.html").read_text()
+    stubs = re.findall(r'<div class="stub[^"]*">(?s:.*?)</pre>', text)
+    assert len(stubs) == text.count("tag_solution")
+    for stub in (re.sub("<[^>]*>", "", stub) for stub in stubs):
+        assert "# your code here" in stub and "SOLUTION" not in stub
+
+
+def test_a_stub_holds_what_is_given_and_no_answer():
+    code = """\
+LIMIT = 3
+
+def f(x):
+    \"\"\"Twice x.\"\"\"
+    # BEGIN SOLUTION
+    return 2 * x
+    # END SOLUTION"""
+    cell = nodes.container("", nodes.literal_block(code, code), classes=["cell", "tag_solution"])
+    doctree = section(cell)
+    offrl_site.show_stubs(None, doctree)
+    stub, solution = doctree.findall(nodes.literal_block)
+    given = code.partition("    # BEGIN")[0]
+    assert stub.astext() == given + "    ...  # your code here"
+    assert solution.astext() == code
+
+
+@pytest.mark.parametrize(
+    ("tex", "shown"),
+    [
+        (r"V_\psi(s)", "Vψ(s)"),
+        (r"\mathbb{E}_{s \sim \mathcal{D}}\,[u^2]", "𝔼s∼𝒟[u2]"),
+        (r"\begin{aligned} u &= Q - V \\[2pt] a &\le \mathbb{1} \end{aligned}", "u=Q−Va≤𝟙"),
+        (r"\begin{gathered} \frac{a}{b} \\ \lvert x \rvert \end{gathered}", "ab|x|"),
+    ],
+)
+def test_formulas_of_a_box_are_made_with_the_page(tex, shown):
+    box = nodes.admonition("", nodes.math_block(tex, tex), classes=["in-short"])
+    doctree = section(box, nodes.math_block("y", "y"))
+    offrl_site.typeset_boxes(None, doctree)
+    assert [node.astext() for node in doctree.findall(nodes.math_block)] == ["y"]
+    (raw,) = box.findall(nodes.raw)
+    math = ElementTree.fromstring(raw.astext())
+    assert "".join("".join(math.itertext()).split()) == shown
+    assert len(list(math.iter("mtr"))) == (2 if "begin" in tex else 0)
+
+
+@pytest.mark.parametrize("tex", [r"\foo x", "a &= b"])
+def test_a_formula_that_cannot_be_made_is_named(tex):
+    with pytest.raises(ExtensionError, match="cannot be made at build time"):
+        offrl_site.mathml(tex, "block")
+
+
+def test_columns_of_words_are_known():
+    frame = pd.DataFrame(
+        {"mean": ["-147", "–"], "95 %": ["-1 to 3", ""], "note": ["ok", "3 bad"]},
+        index=["bc", "iql"],
+    ).rename_axis("run", axis="columns")
+    found = re.findall(r'class="words">(.*?)<', offrl_site.name_columns(frame.to_html()))
+    assert found == ["run", "note", "bc", "ok", "iql", "3 bad"]
+
+
+def test_a_sharp_figure_is_shown_at_half_its_pixels(tmp_path):
+    data = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(data, "PNG")
+    png = data.getvalue()
+    output = {
+        "data": {"image/png": base64.b64encode(png).decode() + "\n"},
+        "metadata": {"image/png": {"width": 20, "height": 10}},
+    }
+    (tmp_path / "chapters").mkdir()
+    notebook = {"cells": [{"outputs": [output]}, {"source": []}]}
+    (tmp_path / "chapters" / "x.ipynb").write_text(json.dumps(notebook))
+    sharp = offrl_site.sharp_figures(SimpleNamespace(srcdir=tmp_path))
+    (name,) = sharp
+    for file in (name, "other.png"):
+        (tmp_path / file).write_bytes(png)
+        size = '"20" height="10"' if file == name else '"40" height="20"'
+        page = offrl_site.size_images(f'<img src="{file}">', tmp_path, sharp)
+        assert f"width={size}" in page
+
+
+def test_figures_have_the_names_that_the_extension_expects():
+    """MyST-NB calls a figure by the hash of its bytes."""
+    notebook = json.loads((ROOT / "chapters" / "bc.ipynb").read_text())
+    data = [o["data"] for c in notebook["cells"] for o in c.get("outputs", []) if "data" in o]
+    png = next("".join(d["image/png"]) for d in data if "image/png" in d)
+    name = hashlib.sha256(base64.b64decode(png)).hexdigest()
+    assert (HTML / "_images" / f"{name}.png").exists()
