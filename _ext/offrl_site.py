@@ -91,6 +91,15 @@ def show_stubs(app, doctree):
             cell.parent.insert(cell.parent.index(cell), block)
 
 
+def take_captions(app, doctree):
+    """What a cell's metadata say as offrl.caption, above its outputs; `repair` puts it into the table there."""
+    for cell in doctree.findall(nodes.container):
+        caption = (cell.get("cell_metadata") or {}).get("offrl", {}).get("caption")
+        if caption:
+            outputs = next(n for n in cell.children if "cell_output" in n["classes"])
+            outputs.insert(0, nodes.paragraph("", caption, classes=["table-caption"]))
+
+
 def mathml(tex, display):
     """A formula as MathML, which a browser shows without a script. Raises ExtensionError for unknown TeX."""
     from latex2mathml.converter import convert  # here: a page without a box needs none of it
@@ -408,6 +417,12 @@ def size_images(html, folder, sharp):
     return re.sub(r'<img [^>]*src="([^":]+\.png)"[^>]*>', sized, html)
 
 
+def caption_tables(html):
+    """A caption above a data frame moves into it, where a screen reader finds it."""
+    above = r'(?s)<p class="table-caption">((?:(?!</p>).)*)</p>(.*?<table border="1" class="dataframe">)'
+    return re.sub(above, r"\2<caption>\1</caption>", html)
+
+
 def name_columns(html):
     """Columns of data frames that hold words get the class `words`: numbers stand at the right, words at the left."""
     opening = re.compile(r"<t[hd]>")
@@ -433,7 +448,7 @@ def repair(path, static, sharp):
     """Repairs a page; the patterns that it had a place for."""
     html = path.read_text()
     better, fitted = draw_icons(html, static), set()
-    better = name_columns(size_images(better, path.parent, sharp))
+    better = caption_tables(name_columns(size_images(better, path.parent, sharp)))
     for pattern, replacement in REPAIRS:
         better, times = re.subn(pattern, replacement, better)
         fitted |= {pattern} if times else set()
@@ -479,6 +494,7 @@ def setup(app):
     app.connect("config-inited", set_addresses, priority=10)
     app.connect("builder-inited", search_prose)
     app.connect("doctree-read", show_stubs)
+    app.connect("doctree-read", take_captions)
     app.connect("doctree-read", typeset_boxes)
     app.connect("doctree-resolved", choose_text)
     app.connect("html-collect-pages", page_not_found)

@@ -22,11 +22,12 @@ import pytest
 from notebooks import ROOT, chapters, tags
 
 VERSIONS = ROOT / "tests" / "colab" / "requirements.txt"
-CHAPTER = ROOT / "chapters" / "bc.ipynb"
+COPIES = ROOT / "colab" / "chapters"  # what "read and run" opens
+CHAPTER = COPIES / "bc.ipynb"
 ASSIGNMENT = ROOT / "assignments" / "chapters" / "bc.ipynb"
 RELEASE = dict(re.findall(r"(?m)^(url|tag): (\S+)", (ROOT / "repository.yml").read_text()))
 FULL = os.environ.get("COLAB_REHEARSAL") == "full"
-OTHERS = [c.path for c in chapters() if c.path != CHAPTER]
+OTHERS = [COPIES / c.path.name for c in chapters() if c.slug != CHAPTER.stem]
 
 PROBE = """
 import json

@@ -821,6 +821,17 @@ def test_columns_of_words_are_known():
     assert found == ["run", "note", "bc", "ok", "iql", "3 bad"]
 
 
+def test_a_caption_moves_into_its_table():
+    outputs = nodes.container("", nodes.raw("", "table", format="html"), classes=["cell_output"])
+    cell = nodes.container("", outputs, cell_metadata={"offrl": {"caption": "Last returns"}})
+    offrl_site.take_captions(None, section(cell))
+    assert outputs[0].astext() == "Last returns" and outputs[0]["classes"] == ["table-caption"]
+    table = pd.DataFrame({"a": [1]}).to_html()
+    found = offrl_site.caption_tables(f'<p class="table-caption">Last returns</p><div>{table}')
+    assert "<caption>Last returns</caption>" in found.partition("<table")[2]
+    assert "<p" not in found
+
+
 def test_a_sharp_figure_is_shown_at_half_its_pixels(tmp_path):
     data = io.BytesIO()
     Image.new("RGB", (40, 20)).save(data, "PNG")
