@@ -143,8 +143,7 @@ def last(table: pd.DataFrame, column: str = "return") -> np.ndarray:
     Raises ValueError where nothing was measured under that name.
     """
     if column not in table or not len(table):
-        said = f"The run has no {column!r}, only {', '.join(table)}"
-        raise ValueError(f"{said}; returns need `evaluate`.")
+        raise ValueError(f"It has no {column!r}, only {', '.join(table)}; returns need `evaluate`.")
     return table[table.step == table.step.max()].sort_values("seed")[column].to_numpy()
 
 

@@ -45,8 +45,7 @@ def beside(*keys: str, baselines=("bc", "bc-percent"), size: str = "book") -> pd
     a run is not stored. Empty where no method is. Raises ValueError where nothing is stored.
     """
     runs = read(size).set_index("seed").groupby(["dataset", "method"])["last"]
-    last_of = dict(list(runs))
-    rows = {}
+    last_of, rows = dict(list(runs)), {}
     for dataset in sorted({dataset for dataset, method in last_of if method in keys}):
         shown = {m: last_of[dataset, m] for m in (*baselines, *keys) if (dataset, m) in last_of}
         d = 0 if max(x.abs().max() for x in shown.values()) > 20 else 2

@@ -14,7 +14,7 @@ ENTRY_POINTS = {
 }
 # What every chapter of the lesson form uses. Until three chapters have that form, three cannot import it.
 LESSONS = [chapter.slug for chapter in chapters() if chapter.about.get("form") == "lesson"]
-FOR_LESSONS = {"slider", "METHOD_COLOURS"} if len(LESSONS) < 3 else set()
+FOR_LESSONS = {"slider", "METHOD_COLOURS", "trials"} if len(LESSONS) < 3 else set()
 
 
 def imported(text: str, prefix: str = "offrl_nb") -> list[tuple[str, str]]:
