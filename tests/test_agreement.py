@@ -330,12 +330,12 @@ def test_iql():
     nets = unnormalised(iql.Nets, config)
     nets.policy.log_std.data = peer["log_std"].unsqueeze(1)
     bodies = {"policy": nets.policy.body, "critic": nets.critic.body}
-    bodies |= {"state_value": nets.body_of_v}
+    bodies |= {"state_value": nets.v_net}
     put(peer, **bodies, target_critic=nets.target_critic.body)
     wanted = iql.q_target(nets, batch, config)
     same(wanted, target(peer, batch))
     q = iql.logged_q(nets, batch)
-    of_value, _ = iql.value_loss(nets, batch, q, config)
+    of_value = iql.value_loss(q, nets.state_value(batch.obs), config.expectile)
     of_policy, said = iql.policy_loss(nets, batch, q, config)
     of_critics, _ = iql.critic_loss(nets, batch, wanted)
     assert 0 < said["capped"].mean() < 1

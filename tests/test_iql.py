@@ -12,16 +12,7 @@ from offrl_nb import Streams, load
 from offrl_nb.data import from_arrays
 from offrl_nb.envs import exact_q
 from offrl_nb.methods import bc, iql
-from offrl_nb.methods.iql import (
-    Config,
-    Nets,
-    expectile_loss,
-    logged_q,
-    policy_loss,
-    q_target,
-    train,
-    value_loss,
-)
+from offrl_nb.methods.iql import Config, Nets, logged_q, policy_loss, q_target, train, value_loss
 
 ENDS = torch.tensor([1.0, 0, 0, 1, 0, 0])
 
@@ -42,7 +33,7 @@ def minimiser(x, p, tau):
     low, high = x.min().item(), x.max().item()
     for _ in range(80):
         v = torch.tensor((low + high) / 2, dtype=torch.float64, requires_grad=True)
-        (slope,) = torch.autograd.grad((p * expectile_loss(x - v, tau)).sum(), v)
+        (slope,) = torch.autograd.grad((p * value_loss(x[:, None], v, tau)).sum(), v)
         low, high = (low, v.item()) if slope > 0 else (v.item(), high)
     return low
 
@@ -58,9 +49,9 @@ def test_two_values_have_the_closed_form(tau, wanted):
 
 
 def test_the_loss_weighs_what_is_above_with_tau():
-    u = torch.tensor([-2.0, 0.0, 3.0])
-    assert torch.allclose(expectile_loss(u, 0.9), torch.tensor([0.4, 0.0, 8.1]))
-    assert torch.allclose(expectile_loss(u, 0.5), 0.5 * u**2)
+    u = torch.tensor([-2.0, 0.0, 3.0])[:, None]  # batches of one row
+    assert torch.allclose(value_loss(u, torch.zeros(1), 0.9), torch.tensor([0.4, 0.0, 8.1]))
+    assert torch.allclose(value_loss(u + 5, torch.tensor([5.0]), 0.5), 0.5 * u[:, 0] ** 2)
 
 
 def test_an_expectile_rises_from_the_mean_to_the_best_value():
@@ -87,7 +78,7 @@ def test_losses_by_hand(discrete):
     assert not q.requires_grad
     u = q - v
     side = torch.where(u > 0, 0.8, 0.2)
-    loss, _ = value_loss(nets, batch, q, config)
+    loss = value_loss(q, v, config.expectile)
     assert torch.allclose(loss, (side * u**2).mean(-1))
     target = q_target(nets, batch, config)
     following = nets.state_value(batch.next_obs)
@@ -106,10 +97,13 @@ def test_losses_by_hand(discrete):
 def test_who_learns_from_which_loss():
     nets, batch, config = setting()
     q = logged_q(nets, batch)
-    roles = {"body_of_v": value_loss, "policy": policy_loss}
-    for role, loss_of in roles.items():
+    losses = {
+        "v_net": value_loss(q, nets.state_value(batch.obs), config.expectile),
+        "policy": policy_loss(nets, batch, q, config)[0],
+    }
+    for role, loss in losses.items():
         nets.zero_grad(set_to_none=True)
-        loss_of(nets, batch, q, config)[0].sum().backward()
+        loss.sum().backward()
         moved = {name.split(".")[0] for name, p in nets.named_parameters() if p.grad is not None}
         assert moved == {role}
     assert not q_target(nets, batch, config).requires_grad
@@ -160,7 +154,7 @@ def test_onestep_is_iql_with_expectile_one_half():
     c, _ = train(dataset, Config(updates=10), [3])
     pairs = zip(a.parameters(), b.parameters(), c.parameters(), strict=True)
     assert all(torch.equal(x, y) for x, y, _ in pairs)
-    assert not torch.equal(a.body_of_v.layers[0].weight, c.body_of_v.layers[0].weight)
+    assert not torch.equal(a.v_net.layers[0].weight, c.v_net.layers[0].weight)
 
 
 def corridor(seed=0, episodes=300, length=4):

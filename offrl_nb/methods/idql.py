@@ -182,12 +182,12 @@ class Nets(iql.Nets):
 
 def improve_critics(nets, batch, config, value_adam, critic_adam):
     """One update of V, then of the critics, as in chapter IQL; diagnostics, [S] each."""
-    loss, of_value = iql.value_loss(nets, batch, iql.logged_q(nets, batch), config)
-    minimise(loss, value_adam)
+    q, v = iql.logged_q(nets, batch), nets.state_value(batch.obs)
+    minimise(iql.value_loss(q, v, config.expectile), value_adam)
     loss, of_critic = critic_loss(nets, batch, iql.q_target(nets, batch, config))
     minimise(loss, critic_adam)
     polyak(nets.target_critic, nets.critic, config.target_rate)
-    return of_value | of_critic
+    return of_critic
 
 
 def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=10):
@@ -200,7 +200,7 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
     dataset.require("continuous", "IDQL")
     streams = Streams(seeds, dataset.obs.device)
     nets, cloning = Nets(dataset, config, streams), config.variant == "bc"
-    value_adam = adam(nets.body_of_v, config.learning_rate)
+    value_adam = adam(nets.v_net, config.learning_rate)
     critic_adam = adam(nets.critic, config.learning_rate)
     denoiser_adam = adam(nets.denoiser, config.learning_rate)
     batches = dataset.batches(config.batch_size, streams)

@@ -17,6 +17,13 @@ from offrl_nb.methods.problem import critic_loss
 from offrl_nb.nets import MLP, Critic, DiscreteCritic, Normaliser, frozen_copy, polyak
 
 
+def value_loss(q, v, expectile):
+    """Expectile regression of v on q, both [S, B] (Kostrikov et al. 2022, eq. 5). Loss [S]."""
+    u = q - v  # positive where V is too low
+    weight = (expectile - (u < 0).to(u.dtype)).abs()
+    return (weight * u**2).mean(-1)
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings of implicit Q-learning."""
@@ -70,34 +77,22 @@ class Nets(nn.Module):
         kind = DiscreteCritic if dataset.n_actions else Critic
         self.critic = kind(obs_dim, actions, streams, hidden, normaliser=normaliser)
         self.target_critic = frozen_copy(self.critic)
-        self.body_of_v = MLP([obs_dim, *hidden, 1], streams, normaliser=normaliser)
+        self.v_net = MLP([obs_dim, *hidden, 1], streams, normaliser=normaliser)
         self.reward_scale = config.reward_scale
 
     def state_value(self, obs):
         """V(s) [S, B], in scaled reward."""
-        return self.body_of_v(obs).squeeze(-1)
+        return self.v_net(obs).squeeze(-1)
 
     def value(self, obs, action):
         """What the critics believe, [S, B], in the log's own reward."""
         return self.critic(obs, action).amin(0) / self.reward_scale
 
 
-def expectile_loss(u, expectile):
-    """|tau - 1(u < 0)| u^2, element by element (Kostrikov et al. 2022, section 4.1)."""
-    return (expectile - (u < 0).to(u.dtype)).abs() * u**2
-
-
 @torch.no_grad()
 def logged_q(nets, batch):
     """min over slow critics of Q(s, a) at the logged action, [S, B]."""
     return nets.target_critic(batch.obs, batch.action).amin(0)
-
-
-def value_loss(nets, batch, q, config):
-    """Expectile regression of V(s) on q [S, B] (eq. 5). Loss [S], diagnostics [S]."""
-    u = q - nets.state_value(batch.obs)
-    loss = expectile_loss(u, config.expectile).mean(-1)
-    return loss, {"advantage": u.detach().mean(-1) / config.reward_scale}
 
 
 @torch.no_grad()
@@ -111,11 +106,11 @@ def policy_loss(nets, batch, q, config):
     """Weighted cloning of the log (eq. 7). Loss [S], diagnostics [S]."""
     with torch.no_grad():
         v = nets.state_value(batch.obs)
-        weight = (config.inv_temp * (q - v)).exp()
-        weight = weight.clamp(max=config.weight_cap)  # [S, B]
+        weight = (config.inv_temp * (q - v)).exp().clamp(max=config.weight_cap)  # [S, B]
     log_prob = nets.policy.log_prob(batch.obs, batch.action)
     return -(weight * log_prob).mean(-1), {
         "v": v.mean(-1) / config.reward_scale,
+        "advantage": (q - v).mean(-1) / config.reward_scale,
         "capped": (weight >= config.weight_cap).to(weight.dtype).mean(-1),
         "effective": weight.mean(-1) ** 2 / (weight**2).mean(-1),
         "nll": -log_prob.detach().mean(-1),
@@ -133,7 +128,7 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
         config = replace(config, expectile=0.5)
     streams = Streams(seeds, dataset.obs.device)
     nets = Nets(dataset, config, streams)
-    value_adam = adam(nets.body_of_v, config.learning_rate)
+    value_adam = adam(nets.v_net, config.learning_rate)
     policy_adam = adam(nets.policy, config.learning_rate)
     critic_adam = adam(nets.critic, config.learning_rate)
     batches = dataset.batches(config.batch_size, streams)
@@ -141,8 +136,7 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
     def update(number):
         batch = next(batches)
         q = logged_q(nets, batch)
-        loss, of_value = value_loss(nets, batch, q, config)
-        minimise(loss, value_adam)
+        minimise(value_loss(q, nets.state_value(batch.obs), config.expectile), value_adam)
         decay = (1 + math.cos(math.pi * number / config.updates)) / 2
         policy_adam.param_groups[0]["lr"] = config.learning_rate * decay
         loss, of_policy = policy_loss(nets, batch, q, config)
@@ -150,7 +144,7 @@ def train(dataset, config=Config(), seeds=range(5), evaluate=None, evaluations=1
         loss, of_critic = critic_loss(nets, batch, q_target(nets, batch, config))
         minimise(loss, critic_adam)
         polyak(nets.target_critic, nets.critic, config.target_rate)
-        return of_value | of_policy | of_critic
+        return of_policy | of_critic
 
     table = fit(update, config.updates, streams, evaluate, evaluations, nets, config.variant)
     return nets, table
