@@ -12,8 +12,10 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from measures import lines_of_code as lines_of_code
 from measures import source, tags
+from methods import used_imports as used_imports
 
 ROOT = Path(__file__).parents[1]
+OPEN = "An open question"  # title of the exercise without a check
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Chapter:
         return [c for c in self.code if tag in tags(c)]
 
     def exercises(self) -> list[Exercise]:
+        """Those with a check: an open question has none."""
         found = []
         for cell in self.cells:
             if cell["cell_type"] == "markdown":
@@ -62,7 +65,7 @@ class Chapter:
                 found[-1].solution = cell
             elif "check" in tags(cell) and found:
                 found[-1].checks.append(cell)
-        return found
+        return [exercise for exercise in found if exercise.title != OPEN]
 
     def definitions(self) -> str:
         """Imports, functions and classes of all cells but the exercises: what a check may lean on."""

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import yaml
-from notebooks import ROOT, Chapter, chapters, lines_of_code, source, tags
+from notebooks import OPEN, ROOT, Chapter, chapters, lines_of_code, source, tags, used_imports
 
 ALL, METHODS = chapters(), chapters("method")
 TAUGHT = METHODS + chapters("story")
@@ -188,6 +188,8 @@ def test_what_is_generated_from_chapters_is_current(script):
 @every_taught
 def test_method_cells_lean_on_nothing_else(chapter):
     code = "\n\n".join(source(cell) for cell in chapter.tagged("method"))
+    gathered = "\n".join(source(cell) for cell in chapter.tagged("imports"))
+    code = used_imports(gathered, code) + code
     imports = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Import | ast.ImportFrom)]
     roots = {(getattr(n, "module", None) or n.names[0].name).split(".")[0] for n in imports}
     assert roots <= {*sys.stdlib_module_names, "gymnasium", "numpy", "torch", "offrl_nb"}
@@ -230,6 +232,8 @@ def test_there_are_enough_exercises(chapter):
     assert len(titles) >= 4, f"{chapter.slug} has {len(titles)} exercises; at least 4 are right."
     apart = titles ^ set(wrong_answers(chapter))
     assert not apart, f"tests/wrong_answers/{chapter.slug}.py and the chapter differ in {apart}."
+    if chapter.about.get("form") == "lesson":
+        assert f"{{exercise}} {OPEN}\n" in chapter.prose, f"{chapter.slug} has no open question."
     code = "\n".join(source(c) for c in chapter.code)
     assert "progress()" in code, f"{chapter.slug} ends its exercises without a cell `progress()`."
 

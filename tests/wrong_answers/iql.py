@@ -44,8 +44,12 @@ WRONG = {
         "def shifted(c, discount):\n    return 1.0, -c / (1 - discount)",
     ],
     "Predict, then run: more optimism, same temperature": [
-        "def prediction():\n    return 'more'",
-        "def prediction():\n    return 'same'",
+        # the other way round
+        "def prediction():\n    return 0.731, 0.881",
+        # the gap unchanged
+        "def prediction():\n    return 0.881, 0.881",
+        # the value of the whole corridor instead of one step
+        "def prediction():\n    return 1.0, 1.0",
     ],
     "Find the planted bugs": [
         # the side only
