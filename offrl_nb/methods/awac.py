@@ -58,6 +58,7 @@ TASKS = {
     "frozenlake": {"temperature": 0.1},
     "pendulum/mixed": {"temperature": 5.0},
     "pendulum/medium": {"temperature": 5.0},
+    "hopper/expert": {"temperature": 5.0},
 }
 
 

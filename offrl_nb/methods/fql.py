@@ -86,6 +86,7 @@ TASKS = {
     "fog": {"discount": 0.95, "bc_weight": 0.1},
     "maze": {"discount": 0.98},
     "maze/stitch": {"bc_weight": 0.2},
+    "hopper/expert": {"bc_weight": 5.0},
 }
 
 

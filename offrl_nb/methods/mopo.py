@@ -71,6 +71,7 @@ TASKS = {
     "fog": {"discount": 0.95},
     "maze": {"discount": 0.98},
     "pendulum/medium": {"penalty_coef": 5.0},
+    "hopper/expert": {"penalty_coef": 5.0},
 }
 
 

@@ -58,6 +58,7 @@ TASKS = {
     "maze": {"discount": 0.98},
     "frozenlake/mixed": {"q_weight": 12.5},
     "pendulum/medium": {"q_weight": 0.5},
+    "fog/two-route": {"q_weight": 12.5},
 }
 
 
