@@ -59,6 +59,7 @@ TASKS = {
     "pendulum/mixed": {"temperature": 5.0},
     "pendulum/medium": {"temperature": 5.0},
     "hopper/expert": {"temperature": 5.0},
+    "halfcheetah/expert": {"temperature": 0.2},
 }
 
 

@@ -63,6 +63,7 @@ TASKS = {
     "halfcheetah": {"reward_scale": 0.2},
     "pendulum/mixed": {"inv_temp": 15.0},
     "pendulum/medium": {"inv_temp": 0.6},
+    "halfcheetah/expert": {"inv_temp": 0.6},
 }
 
 

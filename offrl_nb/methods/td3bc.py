@@ -59,6 +59,7 @@ TASKS = {
     "frozenlake/mixed": {"q_weight": 12.5},
     "pendulum/medium": {"q_weight": 0.5},
     "fog/two-route": {"q_weight": 12.5},
+    "halfcheetah/expert": {"q_weight": 0.5},
 }
 
 
