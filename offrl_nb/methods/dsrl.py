@@ -57,6 +57,7 @@ TASKS = {
     "fog": {"discount": 0.95, "flow_steps": 20},
     "maze": {"discount": 0.98, "entropy_coef": 0.01},
     "hopper/expert": {"bound": 0.75},
+    "halfcheetah/expert": {"bound": 0.75},
 }
 
 

@@ -61,6 +61,7 @@ TASKS = {
     "hopper": {"reward_scale": 0.6},
     "halfcheetah": {"reward_scale": 0.2},
     "hopper/medium-replay": {"samples": 4},
+    "halfcheetah/expert": {"samples": 4},
 }
 
 

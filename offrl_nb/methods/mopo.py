@@ -72,6 +72,7 @@ TASKS = {
     "maze": {"discount": 0.98},
     "pendulum/medium": {"penalty_coef": 5.0},
     "hopper/expert": {"penalty_coef": 5.0},
+    "halfcheetah/expert": {"penalty_coef": 0.2},
 }
 
 

@@ -66,6 +66,7 @@ TASKS = {
     "fog": {"discount": 0.95},
     "maze": {"discount": 0.98},
     "pendulum/medium": {"looseness": 0.2},
+    "halfcheetah/expert": {"looseness": 0.2},
 }
 
 
